@@ -1,0 +1,104 @@
+"""The command line: parse, call, print. `main` is the one boundary where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+
+import click
+
+from monitor_cli import __version__
+from monitor_cli.cli.context import App
+from monitor_cli.errors import MonitorError
+from monitor_cli.logs import configure_logging
+
+log = logging.getLogger("monitor_cli")
+
+# Each command's module is imported when it is called: cron starts us every minute.
+_COMMANDS = {
+    "account": "account",
+    "callback": "callback",
+    "callback-run": "callback_run",
+    "config": "config",
+    "db": "db",
+    "demo": "demo",
+    "incident-sync": "incident_sync",
+    "number": "number",
+    "run-helper": "run_helper",
+    "serve-api": "serve_api",
+    "server": "server",
+}
+
+
+class Commands(click.Group):
+    """The group whose commands live in modules of their own: the module X has a click command named `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"monitor_cli.cli.{_COMMANDS[cmd_name]}")
+        command: click.Command = module.command
+        return command
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("-v", "--verbose", count=True, help="Say more on stderr (twice: debugging, with tracebacks).")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option(
+    "--config", "config_path", metavar="FILE", help="The TOML file (else MONITOR_CONFIG, /etc/monitor-cli/config.toml)."
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="How log lines on stderr look.")
+@click.version_option(__version__, prog_name="monitor-cli")
+@click.pass_context
+def cli(ctx: click.Context, verbose: int, quiet: bool, config_path: str | None, log_format: str) -> None:
+    """Tell a voice platform's customers when the servers carrying their numbers are in trouble, and when they are well.
+
+    \b
+    Example:  monitor-cli incident-sync && monitor-cli callback-run
+    """
+    configure_logging(-1 if quiet else verbose, log_format)
+    ctx.obj = App(config_path=config_path, verbose=verbose)
+    ctx.call_on_close(ctx.obj.close)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 an error, 2 usage, 75 something outside failed, 78 configuration."""
+    sys.exit(run(args))
+
+
+def run(args: list[str] | None = None) -> int:
+    """The same, returning the exit code."""
+    try:
+        cli.main(args, prog_name="monitor-cli", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        click.echo("monitor-cli: stopped", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except MonitorError as error:
+        return _report(error)
+    except BrokenPipeError:
+        _silence_stdout()
+        return 1
+    return 0
+
+
+def _report(error: MonitorError) -> int:
+    log.debug("traceback", exc_info=error)
+    click.echo(f"monitor-cli: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"  {error.hint}", err=True)
+    return error.exit_code
+
+
+def _silence_stdout() -> None:
+    # The reader (head, less) has gone: the interpreter's last flush must not complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

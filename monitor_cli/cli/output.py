@@ -1,0 +1,78 @@
+"""How commands print: one JSON document or a table on stdout; a question on a terminal before something is removed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+from monitor_cli.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask (needed where there is no terminal).")
+
+
+def print_json(data: Any) -> None:
+    click.echo(json.dumps(data, ensure_ascii=False, indent=2))
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Sequence[str] | None = None) -> None:
+    """A list command's answer: an array, or a table of the columns (default: the keys of the first row)."""
+    if as_json:
+        print_json([dict(row) for row in rows])
+        return
+    if not rows:
+        return
+    chosen = list(columns or rows[0])
+    lines = [[c.upper() for c in chosen], *[[cell(row[c]) for c in chosen] for row in rows]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(chosen))]
+    for line in lines:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_record(record: Mapping[str, Any], as_json: bool) -> None:
+    """A show command's answer: an object, or a line per key."""
+    if as_json:
+        print_json(dict(record))
+        return
+    width = max(map(len, record), default=0)
+    for key, value in record.items():
+        click.echo(f"{key.ljust(width)}  {cell(value)}".rstrip())
+
+
+def cell(value: Any) -> str:
+    """A value in a table: no control characters (a name must not move the cursor), nothing for NULL."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = (
+        value
+        if isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list | dict)
+        else str(value)
+    )
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def iso(millis: int | None) -> str | None:
+    """Milliseconds since 1970 as ISO 8601 in UTC, for JSON and tables."""
+    if millis is None:
+        return None
+    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is removed; without a terminal --yes must have been given. Raises UsageError, Abort."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to ask on.", "add --yes to do it")
+    click.confirm(question, abort=True, err=True)

@@ -1,0 +1,248 @@
+"""Settings: flag > environment (MONITOR_*) > TOML file > default, and where each value came from.
+
+A setting is one line of the Settings class; its environment name, its key in the file and `config show` follow from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from monitor_cli.errors import ConfigError
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+SYSTEM_FILE = Path("/etc/monitor-cli/config.toml")
+
+
+# --- how a value is read: from TOML as it comes, from the environment and flags as text -------------------------
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    return value
+
+
+def _integer(low: int, high: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"\d{1,12}", value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+def _number(low: float, high: float) -> Callable[[object], float]:
+    def read(value: object) -> float:
+        try:
+            number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+        except ValueError:
+            number = None
+        if number is None or not low <= number <= high:
+            raise ValueError(f"must be a number from {low:g} to {high:g}")
+        return number
+
+    return read
+
+
+def _items(value: object) -> list[Any]:
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    if isinstance(value, list | tuple):
+        return list(value)
+    raise ValueError("must be a list (in the environment: separated by commas)")
+
+
+def _networks(value: object) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(item) for item in _items(value))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"must be networks as 10.1.0.0/16 or fd00::/8: {error}") from None
+
+
+def _seconds_list(value: object) -> tuple[float, ...]:
+    read = _number(0, 30 * 86400)
+    return tuple(read(item) for item in _items(value))
+
+
+def _words(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        raise ValueError('must be a table of text, as { partial_outage = "critical" }')
+    return dict(value)
+
+
+def _types(value: object) -> dict[str, str]:
+    words = _words(value)
+    for word, kind in words.items():
+        if kind not in ("operational", "warning", "critical"):
+            raise ValueError(f"maps {word!r} to {kind!r}, which is none of operational, warning, critical")
+    return words
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+
+def setting(default: Any, read: Callable[[object], Any], text: str, *, secret: bool = False) -> Any:
+    """A field of Settings (or Source): its default, how it is read, what it is for."""
+    metadata = {"read": read, "help": text, "secret": secret}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Source:
+    """An upstream incident API, as a [[sources]] table of the file describes it."""
+
+    name: str = setting("", _text, "its name in messages and with --source")
+    provider: str = setting("auto", _text, "which status page product it is; auto recognises it")
+    url: str = setting("", _text, "the page's address or a document's")
+    status_map: dict[str, str] = setting({}, _types, "the type of a word, where ours does not fit")
+    headers: dict[str, str] = setting({}, _words, "headers sent with each request", secret=True)
+    timeout: float = setting(30.0, _number(0.1, 600), "seconds, in total, for reading it")
+
+
+def _sources(value: object) -> tuple[Source, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError("must be [[sources]] tables")
+    sources = []
+    for number, table in enumerate(value, 1):
+        where = f"[[sources]] number {number}"
+        read = _read_table(Source, table, where)
+        for key in ("name", "url"):
+            if not read.get(key):
+                raise ConfigError(f"{where} has no {key}", "each source needs a name and a url")
+        sources.append(Source(**read))
+    names = [source.name for source in sources]
+    if doubled := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"has two sources of the name {sorted(doubled)[0]!r}")
+    return tuple(sources)
+
+
+# --- the settings -----------------------------------------------------------------------------------------------------
+
+
+def _default_database() -> str:
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return f"sqlite:///{Path(base) / 'monitor-cli' / 'monitor.db'}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting with its value; `origins` says where each came from (flag, environment, file, default)."""
+
+    database_url: str = setting("", _text, "where the tables are, as an SQLAlchemy URL", secret=True)
+    database_url_file: str = setting("", _text, "a file that holds database_url")
+    incident_url: str = setting("", _text, "one source, where the file names none")
+    sources: tuple[Source, ...] = setting((), _sources, "the upstream incident APIs")
+    allow_networks: tuple[Network, ...] = setting((), _networks, "private networks that callbacks may reach")
+    deny_networks: tuple[Network, ...] = setting((), _networks, "further networks that callbacks may not reach")
+    concurrency: int = setting(256, _integer(1, 4096), "callback requests in flight at once")
+    max_seconds: float = setting(55.0, _number(0, 86400), "how long a callback-run works, in seconds")
+    connect_timeout: float = setting(5.0, _number(0.05, 60), "seconds for reaching a customer's server")
+    total_timeout: float = setting(15.0, _number(0.1, 120), "seconds for a whole callback request")
+    retry_schedule: tuple[float, ...] = setting(
+        (5, 300, 1800, 7200, 18000, 36000, 36000), _seconds_list, "seconds before each retry of a delivery"
+    )
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+
+def names() -> list[Field[Any]]:
+    """The fields that are settings, in the order of `config show`."""
+    return [f for f in fields(Settings) if f.name != "origins"]
+
+
+def env_name(name: str) -> str:
+    return "MONITOR_" + name.upper()
+
+
+def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Settings:
+    """Read the settings. `path` is --config's; `flags` are values given on the command line, None where not given.
+    Raises ConfigError (78) with the key, where it stands and the nearest known one."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {f.name: "default" for f in names()}
+    file = _find_file(path, environ)
+    if file is not None:
+        values.update(_read_table(Settings, _read_file(file), str(file)))
+        origins.update(dict.fromkeys(values, f"file {file}"))
+    for f in names():
+        if (raw := environ.get(env_name(f.name))) is not None and f.name != "sources":
+            values[f.name] = _read_value(f, raw, f"the environment variable {env_name(f.name)}")
+            origins[f.name] = f"environment {env_name(f.name)}"
+    for key, value in (flags or {}).items():
+        if value is not None:
+            values[key] = value
+            origins[key] = "flag"
+    _resolve_database(values, origins)
+    return Settings(**values, origins=origins)
+
+
+def _resolve_database(values: dict[str, Any], origins: dict[str, str]) -> None:
+    if values.get("database_url"):
+        return
+    if file := values.get("database_url_file"):
+        values["database_url"] = read_secret_file(file, "database_url_file")
+        origins["database_url"] = f"file {file}"
+    else:
+        values["database_url"] = _default_database()
+
+
+def read_secret_file(path: str, setting_name: str) -> str:
+    """The first line of a file that holds a secret. Raises ConfigError where it cannot be read."""
+    try:
+        return Path(path).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{setting_name} {path}: {_reason(error)}", "check the path and who may read it") from None
+
+
+def _find_file(path: str | None, environ: Mapping[str, str]) -> Path | None:
+    chosen = path or environ.get("MONITOR_CONFIG")
+    if chosen:
+        return Path(chosen)
+    return SYSTEM_FILE if SYSTEM_FILE.exists() else None
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"the configuration file {file}: {_reason(error)}", "check --config and MONITOR_CONFIG"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the configuration file {file} is not TOML: {error}") from None
+
+
+def _read_table(kind: type, table: dict[str, Any], where: str) -> dict[str, Any]:
+    known = {f.name: f for f in fields(kind) if "read" in f.metadata}
+    values = {}
+    for key, value in table.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            raise ConfigError(
+                f"{where}: unknown key {key!r}",
+                f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}",
+            )
+        values[key] = _read_value(known[key], value, where)
+    return values
+
+
+def _read_value(f: Field[Any], value: object, where: str) -> Any:
+    try:
+        return f.metadata["read"](value)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {f.name} {error}") from None
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "is not UTF-8 text"

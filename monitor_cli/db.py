@@ -1,0 +1,276 @@
+"""The database: engine, transactions, retry, and every difference between the stores. SQL itself lives in store/.
+
+A command opens one Database. `read()` and `write()` give a Connection in one transaction; `transact()` runs a function
+in one and starts it again where the store gave up on it (deadlock, lock time-out, certification failure, SQLite's
+busy). Whoever opens the transaction owns it: functions in store/ take a Connection and never commit.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, exc, func, literal_column, text
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.sql.elements import ColumnElement
+
+from monitor_cli import schema
+from monitor_cli.errors import ConfigError, DatabaseAway, MonitorError
+
+T = TypeVar("T")
+
+# Deadlock, lock wait time-out, "record has changed", Galera node not ready; and two planners opening one delivery.
+_RETRIED = {1213, 1205, 1020, 1047}
+_DUPLICATE, _RACED_KEY = 1062, "open_callback_id"
+_AWAY = {
+    1040,
+    1053,
+    1077,
+    1152,
+    1158,
+    1159,
+    1160,
+    1161,
+    1184,
+    1203,
+    1226,
+    1927,
+    2002,
+    2003,
+    2006,
+    2013,
+    2055,
+    1021,
+    1114,
+}
+_MISSING_TABLE = {1146}
+_REFUSED = {1044, 1045, 1049, 1142, 1143, 1698, 2054, 2059, 2061}
+_TRIES = 8
+
+
+class Database:
+    """One store, opened by its SQLAlchemy URL. Nothing is dialled before the first transaction."""
+
+    def __init__(self, url: str | URL, *, create: bool = False) -> None:
+        self.url = _parse(url)
+        self.engine = _engine(self.url, create)
+
+    @property
+    def where(self) -> str:
+        """The URL for people: without the password."""
+        return self.url.render_as_string(hide_password=True)
+
+    @property
+    def is_mysql(self) -> bool:
+        return self.engine.dialect.name in ("mysql", "mariadb")
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads."""
+        with self._translated(), self.engine.connect() as conn, conn.begin():
+            yield conn
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: all of it or, on any exception, nothing."""
+        with self._translated(), self.engine.connect() as conn:
+            conn = conn.execution_options(monitor_write=True)
+            with conn.begin():
+                yield conn
+
+    def transact(self, work: Callable[[Connection], T], *, sleep: Callable[[float], None] = time.sleep) -> T:
+        """Run `work` in a writing transaction, again from the start where the store gave up on it. Uses nothing of a
+        run before its COMMIT succeeded, as Galera asks. Raises DatabaseAway after the last try."""
+        for tried in range(1, _TRIES + 1):
+            try:
+                with self.write() as conn:
+                    return work(conn)
+            except DatabaseAway as error:
+                if tried == _TRIES or not isinstance(error, _Again):
+                    raise
+                sleep(random.uniform(0.5, 1.5) * 0.02 * 2**tried)
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def check_revision(self) -> None:
+        """Raise ConfigError (78) unless the tables are there and at this code's revision."""
+        try:
+            with self.read() as conn:
+                found = conn.execute(text(f"SELECT version_num FROM {schema.VERSION_TABLE}")).scalars().all()
+        except _NoTable:
+            found = []
+        if found != [schema.REVISION]:
+            state = f"is at revision {', '.join(found)}" if found else "has no tables"
+            raise ConfigError(
+                f"the database {self.where} {state}; this version of monitor-cli needs {schema.REVISION}",
+                "run: monitor-cli db upgrade",
+            )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except exc.DBAPIError as error:
+            raise _translate(error, self.where) from error
+        except exc.TimeoutError as error:
+            raise DatabaseAway(f"the database {self.where} has no connection left for us") from error
+        except exc.NoSuchModuleError as error:  # pragma: no cover - _parse refuses it first
+            raise ConfigError(f"database_url: {error}") from error
+
+
+class _Again(DatabaseAway):
+    """The store gave up on this transaction; the same again may succeed."""
+
+
+class _NoTable(ConfigError):
+    """A table that the statement names is not there."""
+
+
+def code_of(error: BaseException) -> int | None:
+    """MySQL's error number in a driver's exception, or None."""
+    args = getattr(getattr(error, "orig", error), "args", ())
+    return args[0] if args and isinstance(args[0], int) else None
+
+
+def _translate(error: exc.DBAPIError, where: str) -> MonitorError:
+    code, words = code_of(error), str(error.orig)
+    reason = str(error.orig.args[1]) if code is not None and error.orig and len(error.orig.args) > 1 else words
+    raced = code == _DUPLICATE and _RACED_KEY in reason
+    if code in _RETRIED or raced or "database is locked" in words or "database table is locked" in words:
+        return _Again(f"the database {where} is busy: {reason}")
+    if code in _MISSING_TABLE or "no such table" in words:
+        return _NoTable(f"the database {where} lacks a table: {reason}", "run: monitor-cli db upgrade")
+    if code in _REFUSED:
+        return ConfigError(
+            f"the database {where} refuses us: {reason}", "check user, password, database name and GRANTs"
+        )
+    if "unable to open database file" in words:
+        return ConfigError(f"the database {where} cannot be opened", "run: monitor-cli db upgrade, or check the path")
+    if "readonly database" in words:
+        return ConfigError(f"the database {where} cannot be written by this user", "check the file's owner and mode")
+    if code in _AWAY or error.connection_invalidated or isinstance(error, exc.OperationalError | exc.InterfaceError):
+        return DatabaseAway(f"the database {where} does not answer: {reason}")
+    return MonitorError(f"the database {where} refused a statement: {reason}")
+
+
+def _parse(url: str | URL) -> URL:
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError:
+        raise ConfigError(
+            "database_url is not a URL",
+            "write it as mysql+pymysql://user:password@host/database or sqlite:////path/file.db",
+        ) from None
+    if parsed.get_backend_name() in ("mysql", "mariadb") and parsed.get_driver_name() == "pymysql":
+        return parsed
+    if parsed.get_backend_name() == "sqlite" and parsed.get_driver_name() == "pysqlite":
+        return parsed
+    if parsed.drivername in ("mysql", "mariadb"):
+        return parsed.set(drivername=f"{parsed.drivername}+pymysql")
+    raise ConfigError(
+        f"database_url names a store that is not supported: {parsed.drivername}",
+        "use mysql+pymysql:// (MySQL 8, MariaDB 10.6 and newer) or sqlite:///",
+    )
+
+
+def _engine(url: URL, create: bool) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url, create)
+    try:
+        engine = create_engine(
+            url,
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+            pool_recycle=3600,
+            connect_args={"connect_timeout": 10, "read_timeout": 120, "write_timeout": 120},
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"database_url: {error}") from None
+    event.listen(engine, "connect", _mysql_session)
+    return engine
+
+
+def _mysql_session(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SET time_zone='+00:00', innodb_lock_wait_timeout=5, "
+            "sql_mode='STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO'"
+        )
+
+
+def _sqlite_engine(url: URL, create: bool) -> Engine:
+    path = url.database
+    if path and path != ":memory:" and not path.startswith("file:"):
+        if create:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        elif not Path(path).exists():
+            raise ConfigError(f"the database {path} does not exist", "run: monitor-cli db upgrade")
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself; _begin does
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(conn: Connection) -> None:
+        # A transaction that reads first and writes later could not be repeated by SQLite's own waiting.
+        conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("monitor_write") else "BEGIN")
+
+    return engine
+
+
+# --- differences between the dialects -------------------------------------------------------------------------------
+
+
+def is_mysql(conn: Connection) -> bool:
+    return conn.dialect.name in ("mysql", "mariadb")
+
+
+def now_sql(conn: Connection) -> ColumnElement[int]:
+    """The database's clock in milliseconds since 1970, as an SQL expression."""
+    return literal_column(now_text(conn))
+
+
+def now_text(conn: Connection) -> str:
+    """The same as text, for statements written as text."""
+    if is_mysql(conn):
+        return "CAST(UNIX_TIMESTAMP(NOW(3))*1000 AS SIGNED)"
+    return "CAST((julianday('now')-2440587.5)*86400000 AS INTEGER)"
+
+
+def now_ms(conn: Connection) -> int:
+    """The database's clock now, milliseconds since 1970."""
+    return int(conn.execute(text(f"SELECT {now_text(conn)}")).scalar_one())
+
+
+def upsert(
+    conn: Connection,
+    table: Table,
+    key: Sequence[str],
+    update: Callable[[Any, Table], Mapping[str, Any]],
+    select: Any = None,
+) -> Insert:
+    """INSERT that updates where the key exists. `update(new, old)` gives the SET list from the new row's and the old
+    row's columns; with `select` = (column names, SELECT) the rows come from the database itself."""
+    if is_mysql(conn):
+        my = mysql.insert(table)
+        if select is not None:
+            my = my.from_select(*select)
+        return my.on_duplicate_key_update(**update(my.inserted, table))
+    lite = sqlite.insert(table)
+    if select is not None:
+        lite = lite.from_select(*select)
+    return lite.on_conflict_do_update(index_elements=list(key), set_=dict(update(lite.excluded, table)))
+
+
+def greatest(conn: Connection, *values: Any) -> ColumnElement[Any]:
+    return func.greatest(*values) if is_mysql(conn) else func.max(*values)

@@ -1,0 +1,1 @@
+"""callback-run: plan, claim, render, send, settle (docs/delivery.md)."""

@@ -1,0 +1,94 @@
+"""The response document: what the incident API answers and what callbacks carry, built here and nowhere else.
+
+    {"status": "200", "message": "OK", "data": {"incidents": [
+      {"region": …, "region_code": …, "type": …, "service": "all", "numbers": [...]}]}}
+
+In XML each list is a run of <monitor> elements; bytes are UTF-8, unescaped, without white space between elements.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import xmltodict
+
+from monitor_cli.types import Region, Type
+
+JSON_TYPE = "application/json; charset=utf-8"
+XML_TYPE = "application/xml; charset=utf-8"
+
+# What XML 1.0 cannot carry at all, not even as a character reference (section 2.2, Char).
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class Entry(NamedTuple):
+    """The numbers of one region that share a type; sorted by code point, each once."""
+
+    region: Region
+    type: Type
+    numbers: tuple[str, ...]
+
+
+def entries(facts: Iterable[tuple[Region, Type, str]]) -> list[Entry]:
+    """Group (region, type, number) facts: each number once per region at its worst type, entries sorted by region,
+    region_code, then worst type first."""
+    worst: dict[tuple[Region, str], Type] = {}
+    for region, kind, number in facts:
+        key = (region, number)
+        if key not in worst or worst[key] < kind:
+            worst[key] = kind
+    groups: dict[tuple[Region, int], list[str]] = {}
+    for (region, number), kind in worst.items():
+        groups.setdefault((region, -kind), []).append(number)
+    return [
+        Entry(region, Type(-negative), tuple(sorted(groups[region, negative]))) for region, negative in sorted(groups)
+    ]
+
+
+def to_json(listed: Sequence[Entry]) -> bytes:
+    """The document with these entries as JSON: keys in SPEC order, compact."""
+    return _json({"status": "200", "message": "OK", "data": {"incidents": [_entry(e) for e in listed]}})
+
+
+def to_xml(listed: Sequence[Entry]) -> bytes:
+    """The same as XML."""
+    incidents = [{**_entry(e), "numbers": {"monitor": list(e.numbers)}} for e in listed]
+    return _xml({"status": "200", "message": "OK", "data": {"incidents": {"monitor": incidents}}})
+
+
+def error_json(status: str, message: str) -> bytes:
+    """An error document: status and message, no data."""
+    return _json({"status": status, "message": message})
+
+
+def error_xml(status: str, message: str) -> bytes:
+    return _xml({"status": status, "message": message})
+
+
+def _entry(e: Entry) -> dict[str, Any]:
+    return {
+        "region": e.region.region,
+        "region_code": e.region.region_code,
+        "type": e.type.word,
+        "service": "all",
+        "numbers": list(e.numbers),
+    }
+
+
+def _json(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _xml(data: dict[str, Any]) -> bytes:
+    return xmltodict.unparse({"api": _clean(data)}, encoding="utf-8").replace("\n", "", 1).encode()
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", value)

@@ -1,0 +1,56 @@
+"""Log lines on stderr: plain text or JSON. An event has a stable name and facts as key=value.
+
+    log.info("delivery.failed", extra={"facts": {"callback": 7}})
+
+Levels: warnings and errors always, info with -v, debug with -vv; with -q errors only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+_LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        facts = getattr(record, "facts", {})
+        line = " ".join([record.getMessage(), *(f"{key}={_plain(value)}" for key, value in facts.items())])
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {
+            "at": at,
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _plain(value: object) -> str:
+    """A fact on a text line: quoted where it has blanks, never a second line."""
+    text = str(value)
+    return (
+        text
+        if text and text.isprintable() and " " not in text and '"' not in text
+        else json.dumps(text, ensure_ascii=False)
+    )
+
+
+def configure_logging(verbosity: int, log_format: str) -> None:
+    """Send this package's log lines to stderr. `verbosity`: -1 quiet, 0, 1 (-v), 2 (-vv)."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    root = logging.getLogger("monitor_cli")
+    root.handlers[:] = [handler]
+    root.propagate = False
+    root.setLevel(_LEVELS.get(verbosity, logging.DEBUG))

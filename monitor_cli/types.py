@@ -1,0 +1,79 @@
+"""Type, the one scale on which everything is judged, and the frozen records that modules hand to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Type(IntEnum):
+    """What customers are told about their numbers: operational < warning < critical. Prints as its word."""
+
+    OPERATIONAL = 0
+    WARNING = 1
+    CRITICAL = 2
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+    def __str__(self) -> str:
+        return self.word
+
+    def __format__(self, spec: str) -> str:
+        return format(self.word, spec)
+
+    @classmethod
+    def read(cls, word: str | None) -> Type | None:
+        """The type that a final_status column means, without regard to case; None for NULL or an unknown word."""
+        return _BY_WORD.get(word.strip().lower()) if word else None
+
+
+_BY_WORD = {t.word: t for t in Type}
+
+
+def worst(types: Iterable[Type | None]) -> Type | None:
+    """The worst of several types; the unknown ones (None) do not count, and of none there is none."""
+    return max((t for t in types if t is not None), default=None)
+
+
+class Region(NamedTuple):
+    """The pair that names a region (NULL in a column counts as '')."""
+
+    region: str
+    region_code: str
+
+    @classmethod
+    def of(cls, region: str | None, region_code: str | None) -> Region:
+        return cls(region or "", region_code or "")
+
+
+class Unit(NamedTuple):
+    """What has a type: a channel in a region. The numbers on it share it."""
+
+    channel_id: int
+    region: Region
+
+
+@dataclass(frozen=True)
+class Incident:
+    """What a source says about the trouble a component is in: a title and, where it has one, a link."""
+
+    title: str
+    link: str | None = None
+
+
+@dataclass(frozen=True)
+class Component:
+    """A thing with a status on a source's page. `word` is the page's own; `type` what it means, None for a word that
+    says nothing about the state (the row keeps its status); `known` is False where
+    the provider had never heard of it."""
+
+    id: str
+    name: str
+    word: str
+    type: Type | None
+    known: bool = True
+    incident: Incident | None = None
