@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Insert, Table, create_engine, event, exc, func, literal_column, text
+from sqlalchemy import Connection, Engine, Insert, Row, Table, create_engine, event, exc, func, literal_column, text
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.sql.elements import ColumnElement
@@ -23,6 +23,7 @@ from monitor_cli import schema
 from monitor_cli.errors import ConfigError, DatabaseAway, MonitorError
 
 T = TypeVar("T")
+AnyRow = Row[*tuple[Any, ...]]
 
 # Deadlock, lock wait time-out, "record has changed", Galera node not ready; and two planners opening one delivery.
 _RETRIED = {1213, 1205, 1020, 1047}
@@ -265,7 +266,7 @@ def upsert(
         my = mysql.insert(table)
         if select is not None:
             my = my.from_select(*select)
-        return my.on_duplicate_key_update(**update(my.inserted, table))
+        return my.on_duplicate_key_update(list(update(my.inserted, table).items()))  # a list keeps its order
     lite = sqlite.insert(table)
     if select is not None:
         lite = lite.from_select(*select)

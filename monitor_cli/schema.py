@@ -139,6 +139,7 @@ callback = _table(
     Column("reason", Text),  # why it was switched off by us; NULL where a person did
     Column("failing_since", Millis),
     Column("failures", Integer, nullable=False, server_default="0"),
+    Column("not_before", Millis, nullable=False, server_default="0"),  # a Retry-After that outlives its delivery
     Column("hears_from", Id, nullable=False),  # the highest change id at its creation
     Column("secret", Text, nullable=False),
     Column("old_secret", Text),

@@ -1,0 +1,286 @@
+"""Sending: many requests at once on libcurl, each with one deadline over all of it, to judged addresses only.
+
+libcurl keeps the connections and the deadlines; epoll waits for its sockets and for `wake` (CurlMulti's own select
+cannot be woken). A request goes to the addresses it is given (CURLOPT_RESOLVE), whatever the name resolves to by then,
+and the socket hook judges every address that is dialled once more.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pycurl
+
+from monitor_cli import __version__
+from monitor_cli.outbound.addresses import Policy, refusal
+from monitor_cli.outbound.url import Target
+
+USER_AGENT = f"monitor-cli/{__version__}"
+BODY_LIMIT = 64 * 1024
+KEPT = 1024
+
+# The kernel has no way out, or nothing left to give: no customer can be blamed.
+_NO_NETWORK = {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
+_NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_LOCAL_CODES = {
+    pycurl.E_OUT_OF_MEMORY,
+    pycurl.E_FAILED_INIT,
+    pycurl.E_SSL_CACERT_BADFILE,
+    pycurl.E_SSL_ENGINE_INITFAILED,
+}
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One request as it goes on the wire. `addresses` are the judged ones of the target's name (none for a literal);
+    `seconds` is the deadline over all of it."""
+
+    method: str
+    url: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes | None
+    target: Target
+    addresses: Sequence[str]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a request: an HTTP status, or an error in words.
+
+    `arrived`: without a status, whether the customer may have it all the same (a byte was sent). `local` says that the
+    fault is ours: "network" (no way out) or "resources". `response` is the first KiB of the body."""
+
+    http_status: int | None
+    error: str | None
+    response: bytes
+    retry_after: str | None
+    duration_ms: int
+    arrived: bool
+    local: str | None = None
+
+
+class _Transfer:
+    """An easy handle and what its answer has brought so far. Handles are used again, one request after the other."""
+
+    def __init__(self, curl: pycurl.Curl) -> None:
+        self.curl = curl
+        curl.setopt(pycurl.HEADERFUNCTION, self._header)
+        curl.setopt(pycurl.WRITEFUNCTION, self._body)
+        self.begin(None)
+
+    def begin(self, key: Any) -> None:
+        self.key = key
+        self.status: int | None = None
+        self.complete = False
+        self.retry_after: str | None = None
+        self.kept = bytearray()
+        self.size = 0
+        self.refused: str | None = None
+        self.started = time.monotonic()
+
+    def _header(self, line: bytes) -> None:
+        if line.startswith(b"HTTP/"):
+            status = line.split(None, 2)[1:2]
+            self.status = int(status[0]) if status and status[0].isdigit() else None
+            self.complete, self.retry_after = False, None
+        elif line in (b"\r\n", b"\n"):
+            self.complete = self.status is not None and self.status >= 200
+        elif line[:12].lower() == b"retry-after:":
+            self.retry_after = line[12:].decode("latin-1").strip()
+
+    def _body(self, data: bytes) -> int | None:
+        self.size += len(data)
+        if len(self.kept) < KEPT:
+            self.kept += data[: KEPT - len(self.kept)]
+        return -1 if self.size > BODY_LIMIT else None
+
+
+class Transport:
+    """Requests in flight. `start` takes one with a key; `wait` returns the (key, Answer) pairs that came in.
+
+    `policy` judges every dialled address; `ca_file` replaces the system's certificate authorities."""
+
+    def __init__(self, policy: Policy, connect_timeout: float, ca_file: str | None = None) -> None:
+        self._policy = policy
+        self._connect_ms = max(1, int(connect_timeout * 1000))
+        self._ca_file = ca_file
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, 1024)
+        self._epoll = select.epoll()
+        self._watched: set[int] = set()
+        self._timer: float | None = None
+        self._idle: list[_Transfer] = []
+        self._flying: dict[pycurl.Curl, _Transfer] = {}
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        self._epoll.register(self._wake_reader.fileno(), select.EPOLLIN)
+
+    def __len__(self) -> int:
+        return len(self._flying)
+
+    def start(self, key: Any, out: Outgoing) -> None:
+        """Begin one request; its answer comes from `wait` with this key."""
+        transfer = self._idle.pop() if self._idle else self._new_transfer()
+        transfer.begin(key)
+        self._set_request(transfer.curl, out)
+        self._flying[transfer.curl] = transfer
+        self._multi.add_handle(transfer.curl)
+
+    def wait(self, seconds: float) -> list[tuple[Any, Answer]]:
+        """Drive what is in flight until something came in, `wake` was called or `seconds` have passed."""
+        timeout = seconds
+        if self._timer is not None:
+            timeout = min(timeout, max(0.0, self._timer - time.monotonic()))
+        for fd, events in self._epoll.poll(timeout):
+            if fd == self._wake_reader.fileno():
+                self._drain_wake()
+            else:
+                self._multi.socket_action(fd, _action(events))
+        if self._timer is not None and self._timer <= time.monotonic():
+            self._timer = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        return self._finished()
+
+    def wake(self) -> None:
+        """Make a `wait` under way, or the next one, return at once. May be called from threads and signal handlers."""
+        try:
+            self._wake_writer.send(b"\0")
+        except BlockingIOError:
+            pass  # it is awake already
+
+    def close(self) -> None:
+        for curl in self._flying:
+            self._multi.remove_handle(curl)
+            curl.close()
+        for transfer in self._idle:
+            transfer.curl.close()
+        self._multi.close()
+        self._epoll.close()
+        self._wake_reader.close()
+        self._wake_writer.close()
+
+    # --- libcurl's side -------------------------------------------------------------------------------------------
+
+    def _new_transfer(self) -> _Transfer:
+        curl = pycurl.Curl()
+        transfer = _Transfer(curl)
+        for option, value in (
+            (pycurl.NOSIGNAL, 1),
+            (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
+            (pycurl.FOLLOWLOCATION, 0),
+            (pycurl.PROXY, ""),
+            (pycurl.NOPROXY, "*"),
+            (pycurl.PATH_AS_IS, 1),
+            (pycurl.HTTP09_ALLOWED, 0),
+            (pycurl.CONNECTTIMEOUT_MS, self._connect_ms),
+            (pycurl.USERAGENT, USER_AGENT),
+            (pycurl.SSL_VERIFYPEER, 1),
+            (pycurl.SSL_VERIFYHOST, 2),
+            (pycurl.OPENSOCKETFUNCTION, lambda purpose, address: self._open(transfer, address)),
+        ):
+            curl.setopt(option, value)
+        if self._ca_file:
+            curl.setopt(pycurl.CAINFO, self._ca_file)
+        return transfer
+
+    def _set_request(self, curl: pycurl.Curl, out: Outgoing) -> None:
+        curl.setopt(pycurl.URL, out.url)
+        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(out.seconds * 1000)))
+        lines = [f"{name}: {value}" if value else f"{name};" for name, value in out.headers]
+        if out.body is None:
+            curl.setopt(pycurl.HTTPGET, 1)
+        else:
+            curl.setopt(pycurl.POST, 1)
+            curl.setopt(pycurl.POSTFIELDSIZE, len(out.body))
+            curl.setopt(pycurl.COPYPOSTFIELDS, out.body)
+            lines.append("Expect:")
+        curl.setopt(pycurl.HTTPHEADER, [line.encode("latin-1") for line in lines])
+        if out.addresses:
+            pinned = ",".join(f"[{a}]" if ":" in a else a for a in out.addresses)
+            curl.setopt(pycurl.RESOLVE, [f"{out.target.host}:{out.target.port}:{pinned}"])
+
+    def _open(self, transfer: _Transfer, address: Any) -> socket.socket | int:
+        family, kind, protocol, where = address
+        reason = refusal(str(where[0]), self._policy) if isinstance(where, tuple) else "is no network address"
+        if reason:
+            transfer.refused = reason
+            return pycurl.SOCKET_BAD
+        return socket.socket(family, kind, protocol)
+
+    def _watch(self, event: int, fd: int, _multi: Any, _data: Any) -> None:
+        if event == pycurl.POLL_REMOVE:
+            if fd in self._watched:
+                self._watched.discard(fd)
+                try:
+                    self._epoll.unregister(fd)
+                except OSError:
+                    pass  # libcurl has closed it already
+            return
+        mask = (select.EPOLLIN if event & pycurl.POLL_IN else 0) | (select.EPOLLOUT if event & pycurl.POLL_OUT else 0)
+        if fd in self._watched:
+            self._epoll.modify(fd, mask)
+        else:
+            self._watched.add(fd)
+            self._epoll.register(fd, mask)
+
+    def _set_timer(self, millis: int) -> None:
+        self._timer = None if millis < 0 else time.monotonic() + millis / 1000
+
+    def _drain_wake(self) -> None:
+        try:
+            while self._wake_reader.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _finished(self) -> list[tuple[Any, Answer]]:
+        answers = []
+        while True:
+            queued, good, bad = self._multi.info_read()
+            answers += [self._finish(curl, None, "") for curl in good]
+            answers += [self._finish(curl, code, words) for curl, code, words in bad]
+            if not queued:
+                return answers
+
+    def _finish(self, curl: pycurl.Curl, code: int | None, words: str) -> tuple[Any, Answer]:
+        transfer = self._flying.pop(curl)
+        answer = _answer(transfer, code, words)
+        self._multi.remove_handle(curl)
+        self._idle.append(transfer)
+        key, transfer.key = transfer.key, None
+        return key, answer
+
+
+def _answer(transfer: _Transfer, code: int | None, words: str) -> Answer:
+    duration = int((time.monotonic() - transfer.started) * 1000)
+    if transfer.complete:  # the status line and headers decide, whatever the body did
+        return Answer(transfer.status, None, bytes(transfer.kept), transfer.retry_after, duration, True)
+    sent = transfer.curl.getinfo(pycurl.REQUEST_SIZE) > 0
+    error = f"the address {transfer.refused}" if transfer.refused else words or f"libcurl error {code}"
+    return Answer(None, error, b"", None, duration, sent, None if sent else _local_fault(transfer, code))
+
+
+def _local_fault(transfer: _Transfer, code: int | None) -> str | None:
+    number = transfer.curl.getinfo(pycurl.OS_ERRNO)
+    if code in _LOCAL_CODES or number in _NO_RESOURCES:
+        return "resources"
+    return "network" if code == pycurl.E_COULDNT_CONNECT and number in _NO_NETWORK and not transfer.refused else None
+
+
+def _action(events: int) -> int:
+    return (
+        (pycurl.CSELECT_IN if events & (select.EPOLLIN | select.EPOLLHUP) else 0)
+        | (pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0)
+        | (pycurl.CSELECT_ERR if events & select.EPOLLERR else 0)
+    )

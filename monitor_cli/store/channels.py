@@ -1,0 +1,38 @@
+"""What type a channel has in a region now: the worst of its servers there. Matched in Python, never by SQL on the
+region: a platform's table has a collation of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from sqlalchemy import Connection, select
+
+from monitor_cli.schema import monitor
+from monitor_cli.types import Region, Type, Unit
+
+T = TypeVar("T")
+
+IN_LIST = 2000  # values in one IN list: SQLite allows 32 766 parameters, and long lists are slow to compile
+
+
+def chunks(values: Iterable[T], size: int = IN_LIST) -> Iterator[Sequence[T]]:
+    """The values in lists of at most `size`."""
+    rest = iter(values)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def types_of(conn: Connection, channel_ids: Collection[int]) -> dict[Unit, Type | None]:
+    """The present type of every unit on these channels; None where no server there has a known one."""
+    types: dict[Unit, Type | None] = {}
+    columns = (monitor.c.channel_id, monitor.c.region, monitor.c.region_code, monitor.c.final_status)
+    for some in chunks(channel_ids):
+        for channel_id, region, region_code, final in conn.execute(
+            select(*columns).where(monitor.c.channel_id.in_(some))
+        ):
+            unit, kind = Unit(channel_id, Region.of(region, region_code)), Type.read(final)
+            known = types.get(unit)
+            types[unit] = kind if known is None or (kind is not None and kind > known) else known
+    return types

@@ -1,0 +1,333 @@
+"""Claim: a lease on deliveries that are due, and everything that sending them needs, read under that lease.
+
+The steps are those of docs/delivery.md. `now` is read once and bound in every statement, so that all of them judge a
+lease by the same instant.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, bindparam, select, text, update
+
+from monitor_cli.db import is_mysql, now_ms
+from monitor_cli.schema import callback, delivery, number, owed, subscription
+from monitor_cli.store.channels import chunks, types_of
+from monitor_cli.types import Region, Type, Unit
+
+UNSUBSCRIBED_PAUSE_MS = 60_000
+
+
+class Candidate(NamedTuple):
+    """A delivery that seems due: a hint, from outside any lock."""
+
+    id: int
+    account_id: int
+    destination: str
+
+
+class OwedUnit(NamedTuple):
+    """A unit that one callback is owed: the count of changes wanted, and what the customer was told last."""
+
+    unit: Unit
+    wanted: int
+    told_type: Type | None
+    unsure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackRow:
+    """What sending needs to know of a callback."""
+
+    id: int
+    account_id: int
+    url: str
+    destination: str
+    payload: str | None
+    headers: tuple[tuple[str, str], ...]
+    raw_json: bool
+    secrets: tuple[str, ...]
+    failures: int
+    failing_since: int | None
+    modified_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery under our lease, as it stood when the claim was committed. Times are milliseconds."""
+
+    id: int
+    token: str
+    rearmed: int
+    attempts: int
+    created_at: int
+    content_hash: str | None
+    content_at: int | None
+    parts_done: frozenset[str]
+    callback: CallbackRow
+    owed: tuple[OwedUnit, ...]
+    types: Mapping[Unit, Type | None]
+    numbers: Mapping[int, tuple[str, ...]]  # channel: the account's numbers on it
+    now: int
+
+
+def due_candidates(conn: Connection, limit: int, avoid: Collection[str] = ()) -> list[Candidate]:
+    """Deliveries that are due and free, the longest due first; `avoid` names destinations that can take no more."""
+    hint = "FORCE INDEX (ix_infi_voice_monitor_delivery_due_at)" if is_mysql(conn) else ""
+    now = now_ms(conn)
+    query = text(
+        f"SELECT d.id, c.account_id, c.destination FROM {delivery.name} d {hint} "
+        f"JOIN {callback.name} c ON c.id = d.callback_id "
+        "WHERE d.due_at <= :now AND d.lease_until <= :now "
+        + ("AND c.destination NOT IN :avoid " if avoid else "")
+        + "ORDER BY d.due_at LIMIT :limit"
+    )
+    values: dict[str, Any] = {"now": now, "limit": limit}
+    if avoid:
+        query = query.bindparams(bindparam("avoid", expanding=True))
+        values["avoid"] = sorted(avoid)
+    return [Candidate(*row) for row in conn.execute(query, values)]
+
+
+def next_due(conn: Connection) -> int | None:
+    """In how many milliseconds the next delivery comes due or free of a lease (0: now), None: there is none."""
+    now = now_ms(conn)
+    rows = conn.execute(
+        text(f"SELECT due_at, lease_until FROM {delivery.name} WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 500")
+    ).all()
+    return min((max(0, row.due_at - now, row.lease_until - now) for row in rows), default=None)
+
+
+def claim(
+    conn: Connection,
+    ids: Sequence[int],
+    owner: str,
+    lease_ms: int,
+    max_numbers: int,
+    needs: Callable[[OwedUnit, Type | None], bool],
+) -> list[Claimed]:
+    """Take the lease of those of `ids` that are still due and free, park what may not be sent, and read the rest.
+
+    `needs` says whether an owed unit will be sent, so that the numbers of the others are not read. What would bring
+    more than `max_numbers` numbers into memory is given back (but the first, which may be alone)."""
+    now, token = now_ms(conn), secrets.token_hex(16)
+    taken_over = _take(conn, ids, owner, token, now, lease_ms)
+    rows = _ours(conn, ids, token)
+    if not rows:
+        return []
+    _mark_takeovers(conn, [row.callback_id for row in rows if row.id in taken_over])
+    callbacks = _callbacks(conn, [row.callback_id for row in rows], now)
+    rows = _park(conn, rows, callbacks, now)
+    owed_units = _owed_units(conn, [row.callback_id for row in rows])
+    # Types after the claim and after what is owed: the newest truth, never older than the changes counted in wanted.
+    types = types_of(conn, {o.unit.channel_id for units in owed_units.values() for o in units})
+    wanting = {cb: units for cb, units in owed_units.items() if any(needs(o, types.get(o.unit)) for o in units)}
+    numbers, complete = _numbers(conn, wanting, max_numbers)
+    rows = _give_back(conn, rows, {cb for cb in wanting if cb not in complete})
+    return [
+        _claimed(
+            row,
+            token,
+            callbacks[row.callback_id][0],
+            owed_units.get(row.callback_id, ()),
+            types,
+            numbers.get(row.callback_id, {}),
+            now,
+        )
+        for row in rows
+    ]
+
+
+# --- the steps --------------------------------------------------------------------------------------------------------
+
+
+def _primary(conn: Connection) -> str:
+    # After a burst into a small table the statistics are stale, and the optimizer scans all of it.
+    return "FORCE INDEX (PRIMARY)" if is_mysql(conn) else ""
+
+
+def _by_ids(statement: str) -> Any:
+    return text(statement).bindparams(bindparam("ids", expanding=True))
+
+
+def _take(conn: Connection, ids: Sequence[int], owner: str, token: str, now: int, lease_ms: int) -> set[int]:
+    """Compare and set. Returns the ids whose earlier holder let its lease run out: its request may have arrived."""
+    lock = "FOR UPDATE" if is_mysql(conn) else ""
+    leased = conn.execute(
+        _by_ids(f"SELECT id FROM {delivery.name} {_primary(conn)} WHERE id IN :ids AND lease_until > 0 {lock}"),
+        {"ids": ids},
+    )
+    taken_over = set(leased.scalars())
+    conn.execute(
+        _by_ids(
+            f"UPDATE {delivery.name} {_primary(conn)} SET lease_until = :until, lease_token = :token, "
+            "lease_owner = :owner WHERE id IN :ids AND due_at + 0 <= :now AND lease_until <= :now"
+        ),
+        {"ids": ids, "until": now + lease_ms, "token": token, "owner": owner, "now": now},
+    )
+    return taken_over
+
+
+def _ours(conn: Connection, ids: Sequence[int], token: str) -> list[Row[Any]]:
+    return list(
+        conn.execute(
+            _by_ids(
+                "SELECT id, callback_id, rearmed, attempts, created_at, content_hash, content_at, parts_done "
+                f"FROM {delivery.name} {_primary(conn)} WHERE id IN :ids AND lease_token = :token"
+            ),
+            {"ids": ids, "token": token},
+        )
+    )
+
+
+def _mark_takeovers(conn: Connection, callback_ids: Sequence[int]) -> None:
+    if callback_ids:
+        conn.execute(
+            update(owed).where(owed.c.callback_id.in_(callback_ids), owed.c.wanted > owed.c.told).values(unsure=1)
+        )
+
+
+def _callbacks(conn: Connection, ids: Sequence[int], now: int) -> dict[int, tuple[CallbackRow, Row[Any]]]:
+    query = (
+        select(callback, subscription.c.active.label("subscribed"))
+        .outerjoin(subscription, subscription.c.account_id == callback.c.account_id)
+        .where(callback.c.id.in_(ids))
+    )
+    return {row.id: (_callback_row(row, now), row) for row in conn.execute(query)}
+
+
+def _callback_row(row: Row[Any], now: int) -> CallbackRow:
+    old = row.old_secret if row.old_secret and (row.old_secret_until or 0) > now else None
+    return CallbackRow(
+        row.id,
+        row.account_id,
+        row.url,
+        row.destination,
+        row.payload,
+        tuple((name, value) for name, value in json.loads(row.headers)),
+        bool(row.raw_json),
+        (row.secret, old) if old else (row.secret,),
+        row.failures,
+        row.failing_since,
+        row.modified_at,
+    )
+
+
+def _park(
+    conn: Connection, rows: Sequence[Row[Any]], callbacks: Mapping[int, tuple[CallbackRow, Row[Any]]], now: int
+) -> list[Row[Any]]:
+    """Judged under the delivery's lock: people write the callback first and the delivery after it, so none is lost."""
+    keep, parked, paused, waiting = [], [], [], []
+    for row in rows:
+        found = callbacks.get(row.callback_id)
+        if found is None or not found[1].active:
+            parked.append(row.id)
+        elif found[1].subscribed != 1:
+            paused.append(row.id)
+        elif found[1].not_before > now:
+            waiting.append((row.id, found[1].not_before))
+        else:
+            keep.append(row)
+    _free(conn, parked, None)
+    _free(conn, paused, now + UNSUBSCRIBED_PAUSE_MS)
+    for delivery_id, until in waiting:
+        _free(conn, [delivery_id], until)
+    return keep
+
+
+def _free(conn: Connection, ids: Sequence[int], due_at: int | None) -> None:
+    if ids:
+        conn.execute(
+            update(delivery).where(delivery.c.id.in_(ids)).values(lease_until=0, lease_token=None, due_at=due_at)
+        )
+
+
+def _owed_units(conn: Connection, callback_ids: Sequence[int]) -> dict[int, tuple[OwedUnit, ...]]:
+    columns = (
+        owed.c.callback_id,
+        owed.c.channel_id,
+        owed.c.region,
+        owed.c.region_code,
+        owed.c.wanted,
+        owed.c.told_type,
+        owed.c.unsure,
+    )
+    query = select(*columns).where(owed.c.callback_id.in_(callback_ids), owed.c.wanted > owed.c.told)
+    units: dict[int, list[OwedUnit]] = {}
+    for callback_id, channel_id, region, region_code, wanted, told_type, unsure in conn.execute(query):
+        unit = Unit(channel_id, Region(region, region_code))
+        units.setdefault(callback_id, []).append(OwedUnit(unit, wanted, Type.read(told_type), bool(unsure)))
+    return {callback_id: tuple(sorted(found)) for callback_id, found in units.items()}
+
+
+def _numbers(
+    conn: Connection, wanting: Mapping[int, Sequence[OwedUnit]], most: int
+) -> tuple[dict[int, dict[int, tuple[str, ...]]], set[int]]:
+    """The numbers of each callback's owed channels, and the callbacks for which all of them were read."""
+    found: dict[int, dict[int, list[str]]] = {}
+    if not wanting:
+        return {}, set()
+    owed_channels = (
+        select(owed.c.callback_id, owed.c.channel_id)
+        .where(owed.c.callback_id.in_(sorted(wanting)), owed.c.wanted > owed.c.told)
+        .distinct()
+        .subquery()
+    )
+    query = (
+        select(owed_channels.c.callback_id, number.c.channel_id, number.c.number)
+        .select_from(owed_channels)
+        .join(callback, callback.c.id == owed_channels.c.callback_id)
+        .join(
+            number, (number.c.account_id == callback.c.account_id) & (number.c.channel_id == owed_channels.c.channel_id)
+        )
+        .order_by(owed_channels.c.callback_id)
+    )
+    complete = set(wanting)
+    current, count = None, 0
+    for callback_id, channel_id, value in conn.execute(query.execution_options(stream_results=True)):
+        if callback_id != current:
+            if count > most and current is not None:
+                complete = {cb for cb in wanting if cb < callback_id}
+                break
+            current = callback_id
+        count += 1
+        found.setdefault(callback_id, {}).setdefault(channel_id, []).append(value)
+    return {cb: {ch: tuple(v) for ch, v in by.items()} for cb, by in found.items()}, complete
+
+
+def _give_back(conn: Connection, rows: Sequence[Row[Any]], unread: Collection[int]) -> list[Row[Any]]:
+    late = [row.id for row in rows if row.callback_id in unread]
+    for some in chunks(late):
+        conn.execute(update(delivery).where(delivery.c.id.in_(some)).values(lease_until=0, lease_token=None))
+    return [row for row in rows if row.callback_id not in unread]
+
+
+def _claimed(
+    row: Row[Any],
+    token: str,
+    of: CallbackRow,
+    units: Iterable[OwedUnit],
+    types: Mapping[Unit, Type | None],
+    numbers: Mapping[int, tuple[str, ...]],
+    now: int,
+) -> Claimed:
+    done = frozenset(json.loads(row.parts_done)) if row.parts_done else frozenset()
+    return Claimed(
+        row.id,
+        token,
+        row.rearmed,
+        row.attempts,
+        row.created_at,
+        row.content_hash,
+        row.content_at,
+        done,
+        of,
+        tuple(units),
+        types,
+        numbers,
+        now,
+    )

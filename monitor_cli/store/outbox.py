@@ -1,0 +1,93 @@
+"""What people's commands do to the outbox: enabling, subscribing, re-arming, forgetting. Lock order: callback, delivery,
+owed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from monitor_cli.db import now_ms
+from monitor_cli.schema import callback, delivery, number, owed
+from monitor_cli.store.channels import chunks, types_of
+from monitor_cli.types import Region, Type, Unit
+
+
+def enable(conn: Connection, callback_id: int) -> None:
+    """Switch a callback on and send it the newest truth of what it is owed."""
+    conn.execute(
+        update(callback)
+        .where(callback.c.id == callback_id)
+        .values(active=1, reason=None, failures=0, failing_since=None, not_before=0, modified_at=now_ms(conn))
+    )
+    rearm(conn, callback_id)
+
+
+def rearm(conn: Connection, callback_id: int) -> None:
+    """Make what a callback is owed due at once, with a new schedule; open a delivery where none is. Nothing owed:
+    nothing happens."""
+    now = now_ms(conn)
+    open_one = conn.execute(
+        update(delivery)
+        .where(delivery.c.open_callback_id == callback_id)
+        .values(due_at=now, not_before=0, attempts=0, rearmed=delivery.c.rearmed + 1)
+    )
+    if open_one.rowcount:
+        return
+    is_owed = select(owed.c.callback_id).where(owed.c.callback_id == callback_id, owed.c.wanted > owed.c.told).limit(1)
+    if conn.execute(is_owed).first():
+        conn.execute(
+            insert(delivery).values(
+                callback_id=callback_id, open_callback_id=callback_id, state="open", created_at=now, due_at=now
+            )
+        )
+
+
+def subscribed(conn: Connection, account_id: int) -> None:
+    """Owe an account that subscribed again whatever differs from what its callbacks were told last."""
+    callbacks = conn.execute(
+        select(callback.c.id).where(callback.c.account_id == account_id).with_for_update()
+    ).scalars()
+    channels = select(number.c.channel_id).where(number.c.account_id == account_id).distinct()
+    types = types_of(conn, set(conn.execute(channels).scalars()))
+    for callback_id in list(callbacks):
+        for unit in _differing(conn, callback_id, types):
+            conn.execute(
+                update(owed)
+                .where(
+                    owed.c.callback_id == callback_id,
+                    owed.c.channel_id == unit.channel_id,
+                    owed.c.region == unit.region.region,
+                    owed.c.region_code == unit.region.region_code,
+                )
+                .values(wanted=owed.c.wanted + 1, owed_since_at=now_ms(conn))
+            )
+        rearm(conn, callback_id)
+
+
+def forget(conn: Connection, callback_ids: Collection[int]) -> None:
+    """Close the deliveries of removed callbacks and drop what they were owed. A request in flight settles into nothing."""
+    for some in chunks(sorted(callback_ids)):
+        conn.execute(
+            update(delivery)
+            .where(delivery.c.open_callback_id.in_(some))
+            .values(
+                state="failed",
+                open_callback_id=None,
+                due_at=None,
+                lease_token=None,
+                lease_until=0,
+                finished_at=now_ms(conn),
+            )
+        )
+        conn.execute(delete(owed).where(owed.c.callback_id.in_(some)))
+
+
+def _differing(conn: Connection, callback_id: int, types: dict[Unit, Type | None]) -> Sequence[Unit]:
+    columns = (owed.c.channel_id, owed.c.region, owed.c.region_code, owed.c.told_type)
+    told = select(*columns).where(owed.c.callback_id == callback_id, owed.c.wanted == owed.c.told)
+    units = [
+        (Unit(channel_id, Region(region, region_code)), Type.read(told_type))
+        for channel_id, region, region_code, told_type in conn.execute(told)
+    ]
+    return [unit for unit, kind in units if types.get(unit) is not None and types[unit] is not kind]
