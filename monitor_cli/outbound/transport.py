@@ -7,6 +7,7 @@ and the socket hook judges every address that is dialled once more.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
@@ -153,10 +154,8 @@ class Transport:
 
     def wake(self) -> None:
         """Make a `wait` under way, or the next one, return at once. May be called from threads and signal handlers."""
-        try:
+        with contextlib.suppress(BlockingIOError):  # full: it is awake already
             self._wake_writer.send(b"\0")
-        except BlockingIOError:
-            pass  # it is awake already
 
     def close(self) -> None:
         for curl in self._flying:
@@ -222,10 +221,8 @@ class Transport:
         if event == pycurl.POLL_REMOVE:
             if fd in self._watched:
                 self._watched.discard(fd)
-                try:
+                with contextlib.suppress(OSError):  # libcurl may have closed it already
                     self._epoll.unregister(fd)
-                except OSError:
-                    pass  # libcurl has closed it already
             return
         mask = (select.EPOLLIN if event & pycurl.POLL_IN else 0) | (select.EPOLLOUT if event & pycurl.POLL_OUT else 0)
         if fd in self._watched:
@@ -238,11 +235,9 @@ class Transport:
         self._timer = None if millis < 0 else time.monotonic() + millis / 1000
 
     def _drain_wake(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             while self._wake_reader.recv(4096):
                 pass
-        except BlockingIOError:
-            pass
 
     def _finished(self) -> list[tuple[Any, Answer]]:
         answers = []

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, select, text, update
+from sqlalchemy import Connection, and_, bindparam, select, text, update
 
-from monitor_cli.db import is_mysql, now_ms
+from monitor_cli.db import AnyRow, is_mysql, now_ms
 from monitor_cli.schema import callback, delivery, number, owed, subscription
 from monitor_cli.store.channels import chunks, types_of
 from monitor_cli.types import Region, Type, Unit
@@ -172,7 +172,7 @@ def _take(conn: Connection, ids: Sequence[int], owner: str, token: str, now: int
     return taken_over
 
 
-def _ours(conn: Connection, ids: Sequence[int], token: str) -> list[Row[Any]]:
+def _ours(conn: Connection, ids: Sequence[int], token: str) -> list[AnyRow]:
     return list(
         conn.execute(
             _by_ids(
@@ -191,7 +191,7 @@ def _mark_takeovers(conn: Connection, callback_ids: Sequence[int]) -> None:
         )
 
 
-def _callbacks(conn: Connection, ids: Sequence[int], now: int) -> dict[int, tuple[CallbackRow, Row[Any]]]:
+def _callbacks(conn: Connection, ids: Sequence[int], now: int) -> dict[int, tuple[CallbackRow, AnyRow]]:
     query = (
         select(callback, subscription.c.active.label("subscribed"))
         .outerjoin(subscription, subscription.c.account_id == callback.c.account_id)
@@ -200,7 +200,7 @@ def _callbacks(conn: Connection, ids: Sequence[int], now: int) -> dict[int, tupl
     return {row.id: (_callback_row(row, now), row) for row in conn.execute(query)}
 
 
-def _callback_row(row: Row[Any], now: int) -> CallbackRow:
+def _callback_row(row: AnyRow, now: int) -> CallbackRow:
     old = row.old_secret if row.old_secret and (row.old_secret_until or 0) > now else None
     return CallbackRow(
         row.id,
@@ -218,8 +218,8 @@ def _callback_row(row: Row[Any], now: int) -> CallbackRow:
 
 
 def _park(
-    conn: Connection, rows: Sequence[Row[Any]], callbacks: Mapping[int, tuple[CallbackRow, Row[Any]]], now: int
-) -> list[Row[Any]]:
+    conn: Connection, rows: Sequence[AnyRow], callbacks: Mapping[int, tuple[CallbackRow, AnyRow]], now: int
+) -> list[AnyRow]:
     """Judged under the delivery's lock: people write the callback first and the delivery after it, so none is lost."""
     keep, parked, paused, waiting = [], [], [], []
     for row in rows:
@@ -268,38 +268,36 @@ def _numbers(
     conn: Connection, wanting: Mapping[int, Sequence[OwedUnit]], most: int
 ) -> tuple[dict[int, dict[int, tuple[str, ...]]], set[int]]:
     """The numbers of each callback's owed channels, and the callbacks for which all of them were read."""
-    found: dict[int, dict[int, list[str]]] = {}
     if not wanting:
         return {}, set()
-    owed_channels = (
+    channels = (
         select(owed.c.callback_id, owed.c.channel_id)
         .where(owed.c.callback_id.in_(sorted(wanting)), owed.c.wanted > owed.c.told)
         .distinct()
         .subquery()
     )
+    same = and_(number.c.account_id == callback.c.account_id, number.c.channel_id == channels.c.channel_id)
     query = (
-        select(owed_channels.c.callback_id, number.c.channel_id, number.c.number)
-        .select_from(owed_channels)
-        .join(callback, callback.c.id == owed_channels.c.callback_id)
-        .join(
-            number, (number.c.account_id == callback.c.account_id) & (number.c.channel_id == owed_channels.c.channel_id)
-        )
-        .order_by(owed_channels.c.callback_id)
+        select(channels.c.callback_id, number.c.channel_id, number.c.number)
+        .select_from(channels)
+        .join(callback, callback.c.id == channels.c.callback_id)
+        .join(number, same)
+        .order_by(channels.c.callback_id)
+        .execution_options(stream_results=True)
     )
-    complete = set(wanting)
-    current, count = None, 0
-    for callback_id, channel_id, value in conn.execute(query.execution_options(stream_results=True)):
-        if callback_id != current:
-            if count > most and current is not None:
-                complete = {cb for cb in wanting if cb < callback_id}
-                break
-            current = callback_id
-        count += 1
+    found: dict[int, dict[int, list[str]]] = {}
+    for read, (callback_id, channel_id, value) in enumerate(conn.execute(query)):
+        if callback_id not in found and found and read > most:
+            return _frozen(found), {cb for cb in wanting if cb < callback_id}
         found.setdefault(callback_id, {}).setdefault(channel_id, []).append(value)
-    return {cb: {ch: tuple(v) for ch, v in by.items()} for cb, by in found.items()}, complete
+    return _frozen(found), set(wanting)
 
 
-def _give_back(conn: Connection, rows: Sequence[Row[Any]], unread: Collection[int]) -> list[Row[Any]]:
+def _frozen(found: Mapping[int, Mapping[int, list[str]]]) -> dict[int, dict[int, tuple[str, ...]]]:
+    return {cb: {channel: tuple(values) for channel, values in by.items()} for cb, by in found.items()}
+
+
+def _give_back(conn: Connection, rows: Sequence[AnyRow], unread: Collection[int]) -> list[AnyRow]:
     late = [row.id for row in rows if row.callback_id in unread]
     for some in chunks(late):
         conn.execute(update(delivery).where(delivery.c.id.in_(some)).values(lease_until=0, lease_token=None))
@@ -307,7 +305,7 @@ def _give_back(conn: Connection, rows: Sequence[Row[Any]], unread: Collection[in
 
 
 def _claimed(
-    row: Row[Any],
+    row: AnyRow,
     token: str,
     of: CallbackRow,
     units: Iterable[OwedUnit],

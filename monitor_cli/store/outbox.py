@@ -1,5 +1,6 @@
-"""What people's commands do to the outbox: enabling, subscribing, re-arming, forgetting. Lock order: callback, delivery,
-owed."""
+"""What people's commands do to the outbox: enabling, subscribing, re-arming, forgetting.
+
+Lock order: callback, delivery, owed."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ def subscribed(conn: Connection, account_id: int) -> None:
 
 
 def forget(conn: Connection, callback_ids: Collection[int]) -> None:
-    """Close the deliveries of removed callbacks and drop what they were owed. A request in flight settles into nothing."""
+    """Close the deliveries of removed callbacks and drop what they were owed; what is in flight settles into nothing."""
     for some in chunks(sorted(callback_ids)):
         conn.execute(
             update(delivery)

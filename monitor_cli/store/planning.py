@@ -9,9 +9,9 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, Select, and_, case, delete, insert, literal, select, update
+from sqlalchemy import Connection, Select, and_, case, delete, insert, literal, select, update
 
-from monitor_cli.db import greatest, now_ms, upsert
+from monitor_cli.db import AnyRow, greatest, now_ms, upsert
 from monitor_cli.schema import callback, change, delivery, monitor, number, owed, plan, subscription
 from monitor_cli.store.channels import chunks, types_of
 from monitor_cli.types import Region, Type, Unit, worst
@@ -96,7 +96,7 @@ def _plan_all(conn: Connection, channels: Collection[int]) -> None:
         pass
 
 
-def _lock_flagged(conn: Connection, limit: int, channels: Collection[int] | None) -> list[Row[Any]]:
+def _lock_flagged(conn: Connection, limit: int, channels: Collection[int] | None) -> list[AnyRow]:
     query = select(monitor.c.id, monitor.c.channel_id, monitor.c.region, monitor.c.region_code).where(
         monitor.c.status_report == 1
     )
@@ -109,7 +109,7 @@ def _lock_flagged(conn: Connection, limit: int, channels: Collection[int] | None
     return []
 
 
-def _servers_on(conn: Connection, channels: Collection[int]) -> list[Row[Any]]:
+def _servers_on(conn: Connection, channels: Collection[int]) -> list[AnyRow]:
     columns = (
         monitor.c.id,
         monitor.c.channel_id,
@@ -123,9 +123,9 @@ def _servers_on(conn: Connection, channels: Collection[int]) -> list[Row[Any]]:
     ]
 
 
-def _unplanned_changes(conn: Connection, monitor_ids: Iterable[int]) -> dict[int, list[Row[Any]]]:
+def _unplanned_changes(conn: Connection, monitor_ids: Iterable[int]) -> dict[int, list[AnyRow]]:
     columns = (change.c.id, change.c.monitor_id, change.c.from_type, change.c.flag_stood)
-    found: dict[int, list[Row[Any]]] = {}
+    found: dict[int, list[AnyRow]] = {}
     for some in chunks(monitor_ids):
         query = select(*columns).where(change.c.planned == 0, change.c.monitor_id.in_(some)).order_by(change.c.id)
         for row in conn.execute(query):
@@ -134,7 +134,7 @@ def _unplanned_changes(conn: Connection, monitor_ids: Iterable[int]) -> dict[int
 
 
 def _concerns(
-    flagged: Sequence[Row[Any]], servers: Sequence[Row[Any]], changes: Mapping[int, list[Row[Any]]]
+    flagged: Sequence[AnyRow], servers: Sequence[AnyRow], changes: Mapping[int, list[AnyRow]]
 ) -> list[Concern]:
     units = {_unit(row) for row in flagged}
     ids = {row.id for row in flagged}
@@ -147,23 +147,22 @@ def _concerns(
         before[unit].append(_type_before(row, mine, row.id in ids))
         foreign = row.id in ids and (not mine or mine[0].flag_stood)
         newest[unit] = max(newest[unit], EVERYBODY if foreign else 0, mine[-1].id if mine else 0)
-    return [
-        Concern(unit, None if None in before[unit] else worst(before[unit]), newest[unit]) for unit in sorted(units)
-    ]
+    known = {unit: None if None in types else worst(types) for unit, types in before.items()}
+    return [Concern(unit, known[unit], newest[unit]) for unit in sorted(units)]
 
 
-def _type_before(row: Row[Any], changes: Sequence[Row[Any]], flagged: bool) -> Type | None:
+def _type_before(row: AnyRow, changes: Sequence[AnyRow], flagged: bool) -> Type | None:
     """A server's type before its first change that is not planned yet; None where another program's flag hides it."""
     if changes:
         return None if changes[0].flag_stood else Type.read(changes[0].from_type)
     return None if flagged or row.status_report == 1 else Type.read(row.final_status)
 
 
-def _unit(row: Row[Any]) -> Unit:
+def _unit(row: AnyRow) -> Unit:
     return Unit(row.channel_id, Region.of(row.region, row.region_code))
 
 
-def _clear(conn: Connection, flagged: Sequence[int], changes: Mapping[int, list[Row[Any]]]) -> None:
+def _clear(conn: Connection, flagged: Sequence[int], changes: Mapping[int, list[AnyRow]]) -> None:
     planned = [row.id for monitor_id in flagged for row in changes.get(monitor_id, [])]
     for some in chunks(planned):
         conn.execute(update(change).where(change.c.id.in_(some)).values(planned=1))
