@@ -57,9 +57,9 @@ _TRIES = 8
 class Database:
     """One store, opened by its SQLAlchemy URL. Nothing is dialled before the first transaction."""
 
-    def __init__(self, url: str | URL, *, create: bool = False) -> None:
+    def __init__(self, url: str | URL, *, create: bool = False, serving: bool = False) -> None:
         self.url = _parse(url)
-        self.engine = _engine(self.url, create)
+        self.engine = _engine(self.url, create, serving)
 
     @property
     def where(self) -> str:
@@ -83,6 +83,21 @@ class Database:
             conn = conn.execution_options(monitor_write=True)
             with conn.begin():
                 yield conn
+
+    def query(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which only reads, in autocommit: each statement sees one state of its own. For an engine opened
+        with `serving`. A pooled connection that died since its last use is replaced without a word."""
+        with self._translated():
+            started = time.monotonic()
+            try:
+                with self.engine.connect() as conn:
+                    return work(conn)
+            except exc.DBAPIError as error:
+                # A dead connection fails at once; one that was lost while it worked must not take as long again.
+                if not error.connection_invalidated or time.monotonic() - started > 1:
+                    raise
+            with self.engine.connect() as conn:
+                return work(conn)
 
     def transact(self, work: Callable[[Connection], T], *, sleep: Callable[[float], None] = time.sleep) -> T:
         """Run `work` in a writing transaction, again from the start where the store gave up on it. Uses nothing of a
@@ -181,17 +196,31 @@ def _parse(url: str | URL) -> URL:
     )
 
 
-def _engine(url: URL, create: bool) -> Engine:
+_WORKING: dict[str, Any] = {
+    "isolation_level": "READ COMMITTED",
+    "pool_pre_ping": True,
+    "connect_args": {"connect_timeout": 10, "read_timeout": 120, "write_timeout": 120},
+}
+# The incident API: single SELECTs, so nothing is begun, rolled back or pinged (docs/serving.md has what that saves);
+# short timeouts, since a client waits; a bounded pool, so that a slow database piles up neither threads nor sessions.
+_POOL: dict[str, Any] = {
+    "isolation_level": "AUTOCOMMIT",
+    "skip_autocommit_rollback": True,
+    "pool_reset_on_return": None,
+    "pool_size": 32,
+    "max_overflow": 0,
+    "pool_timeout": 5,
+    "pool_use_lifo": True,
+    "hide_parameters": True,
+}
+_SERVING = {**_POOL, "connect_args": {"connect_timeout": 3, "read_timeout": 10, "write_timeout": 10}}
+
+
+def _engine(url: URL, create: bool, serving: bool) -> Engine:
     if url.get_backend_name() == "sqlite":
-        return _sqlite_engine(url, create)
+        return _sqlite_engine(url, create, serving)
     try:
-        engine = create_engine(
-            url,
-            isolation_level="READ COMMITTED",
-            pool_pre_ping=True,
-            pool_recycle=3600,
-            connect_args={"connect_timeout": 10, "read_timeout": 120, "write_timeout": 120},
-        )
+        engine = create_engine(url, pool_recycle=3600, **(_SERVING if serving else _WORKING))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"database_url: {error}") from None
     event.listen(engine, "connect", _mysql_session)
@@ -206,20 +235,23 @@ def _mysql_session(connection: Any, _record: Any) -> None:
         )
 
 
-def _sqlite_engine(url: URL, create: bool) -> Engine:
+def _sqlite_engine(url: URL, create: bool, serving: bool) -> Engine:
     path = url.database
     if path and path != ":memory:" and not path.startswith("file:"):
         if create:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         elif not Path(path).exists():
             raise ConfigError(f"the database {path} does not exist", "run: monitor-cli db upgrade")
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **(_POOL if serving else {}))
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver begins nothing by itself; _begin does
-        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
+        for pragma in ("busy_timeout=30000", "query_only=ON" if serving else "journal_mode=WAL", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
+
+    if serving:
+        return engine
 
     @event.listens_for(engine, "begin")
     def _begin(conn: Connection) -> None:
