@@ -1,0 +1,122 @@
+"""Running the incident API on granian, a WSGI server written in Rust; docs/serving.md says why and how it was measured.
+
+What matters to a customer's key: granian's own access log, which would show query strings, stays off.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+
+from monitor_cli import api
+from monitor_cli.config import Settings
+from monitor_cli.errors import MonitorError
+from monitor_cli.logs import configure_logging
+
+# One thread works while others wait for the database or for a slow client's form: more would not answer more
+# (docs/serving.md), they only keep one slow request from holding up the rest.
+THREADS = 4
+HEADER_SECONDS = 10  # for a request's head to arrive, and for a connection to stay idle
+HEAD_BYTES = 64 * 1024
+STOP_SECONDS = 30  # for requests in flight when asked to stop; a query ends within 10
+_MAX_CONNECTIONS = 8192  # for each worker: granian counts idle and dripping ones too
+_SPARE_FILES = 64  # for the database, logs and libraries
+
+
+def default_workers() -> int:
+    """One process for each CPU that this one may use, at most eight."""
+    return min(len(os.sched_getaffinity(0)), 8)
+
+
+def run(settings: Settings, host: str, port: int, workers: int, started: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight. `started` is told the address (port 0 takes a free
+    one). Raises MonitorError where the address cannot be listened on."""
+    with ExitStack() as held:
+        address, port = _reserve(host, port, held)
+        server = Granian(
+            "monitor_cli.api:application",
+            address=address,
+            port=port,
+            interface=Interfaces.WSGI,
+            workers=workers,
+            blocking_threads=THREADS,
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEAD_BYTES),
+            websockets=False,
+            backlog=4096,
+            backpressure=_connections(),
+            log_level=LogLevels.error,
+            log_dictconfig=_logging(),
+            log_access=False,
+            respawn_failed_workers=True,
+            workers_kill_timeout=STOP_SECONDS,
+        )
+        server.on_startup(lambda: started(f"http://{f'[{address}]' if ':' in address else address}:{port}"))
+        server.serve(target_loader=partial(_load, settings), wrap_loader=False)
+
+
+def _reserve(host: str, port: int, held: ExitStack) -> tuple[str, int]:
+    """Resolve the address and hold it while the workers bind it too, each with a socket of its own (SO_REUSEPORT)."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as alone:
+            # Without SO_REUSEPORT: another server of this user on the same port would share it without a word.
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind(address)
+            bound = alone.getsockname()
+        shared = held.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        shared.bind(bound)
+    except OSError as error:
+        raise MonitorError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}", "choose another --host or --port"
+        ) from None
+    return bound[0], bound[1]
+
+
+def _connections() -> int:
+    """How many connections a worker may hold: as many as it may open files for, since a client that drips its request
+    holds one and must not keep others out."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_CONNECTIONS + _SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return _MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(_MAX_CONNECTIONS, soft - _SPARE_FILES))
+
+
+def _logging() -> dict[str, Any]:
+    """granian's complaints go through our handler, to stderr and in the chosen format; its own would be stdout."""
+    return {
+        "formatters": {},
+        "handlers": {"ours": {"()": _handler}},
+        "loggers": {"_granian": {"handlers": ["ours"], "propagate": False}, "granian.access": {"handlers": []}},
+    }
+
+
+def _handler() -> logging.Handler:
+    _ensure_logging()
+    return logging.getLogger("monitor_cli").handlers[0]
+
+
+def _ensure_logging() -> None:
+    """A worker that was spawned, not forked, has none of the command line's logging."""
+    if not logging.getLogger("monitor_cli").handlers:
+        configure_logging(0, "text")
+
+
+def _load(settings: Settings) -> api.Application:
+    _ensure_logging()
+    return api.build(settings)
