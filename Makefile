@@ -1,0 +1,42 @@
+# What a developer types. Everything happens in .venv, made at first need; nothing else on the machine changes, but that
+# as root missing Debian packages (python3-venv, mariadb-server-core) are installed.
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types clean venv mariadb
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
+
+demo: $(INSTALLED) ## an outage from a status page to customers, played on this machine in seconds
+	@$(BIN)/monitor-cli demo $(ARGS)
+
+test: $(INSTALLED) mariadb ## the whole suite, on SQLite and on a MariaDB of its own (ARGS="tests/test_x.py -k word")
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED) ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(INSTALLED) ## put the format right
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(INSTALLED) ## mypy, strict
+	@$(BIN)/mypy
+
+clean: ## remove .venv, caches and build products
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv: $(INSTALLED)
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@.ci/prepare venv
+	@touch $@
+
+mariadb:
+	@.ci/prepare mariadb
