@@ -1,0 +1,126 @@
+"""Rendering a callback's request, to the byte: method, URL, body and headers (SPEC 7, "The request").
+
+A template is judged and cut once (cached); a request is then filled in one pass. Scheme, host and port come from the
+judged Target alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from monitor_cli.outbound.addresses import Policy
+from monitor_cli.outbound.content import Content, content_of
+from monitor_cli.outbound.headers import RefusedTemplate, check_header_line, check_headers
+from monitor_cli.outbound.payload import PERCENT_FILLERS, Pieces, cut, fill, form_body, json_body, percent
+from monitor_cli.outbound.url import URL_LIMIT, Target, judge_target, split_url
+
+__all__ = [
+    "URL_LIMIT",
+    "Content",
+    "RefusedTemplate",
+    "Request",
+    "Template",
+    "check_header_line",
+    "check_headers",
+    "check_template",
+    "content_of",
+    "method_of",
+    "render",
+]
+
+FORM_TYPE = "application/x-www-form-urlencoded"
+JSON_TYPE = "application/json"
+
+# What a URL's path and query may not hold as it is (RFC 3986, sections 3.3 and 3.4, and braces, which SPEC 7 leaves
+# as they are): percent-encoded, as is a % that begins no %XX.
+_UNSAFE = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%{}]")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A callback as the plugin's form has it, with its placeholders; an empty payload and none are the same."""
+
+    url: str
+    payload: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    raw_json: bool = False
+
+
+class Request(NamedTuple):
+    """What is sent. `url` is rebuilt from the Target, `target` its path and query as sent, both ASCII; `headers` are
+    Content-Type and the customer's own (Latin-1). libcurl needs `target` as CURLOPT_REQUEST_TARGET: of a URL alone it
+    sends %c3 as %C3 and resolves /../, and the signature would not fit."""
+
+    method: str
+    url: str
+    target: str
+    body: bytes | None
+    headers: tuple[tuple[str, str], ...]
+
+    @property
+    def signed(self) -> bytes:
+        """What the signature is made over: the body; of a GET, which has none, the request target."""
+        return self.target.encode("ascii") if self.body is None else self.body
+
+
+class _Plan(NamedTuple):
+    target: Target
+    path: Pieces
+    body: Pieces | None
+    headers: tuple[tuple[str, str], ...]
+
+
+def method_of(template: Template) -> str:
+    """GET for a callback without a payload whose raw-JSON box is unchecked, POST for every other."""
+    return "POST" if template.raw_json or _payload(template) else "GET"
+
+
+def check_template(template: Template, policy: Policy) -> Target:
+    """Judge a callback's URL, payload and headers; the same at `callback add` and at sending. Raises RefusedURL or
+    RefusedTemplate (both UsageError)."""
+    target = _plan(template).target
+    judge_target(target, policy)
+    return target
+
+
+def render(template: Template, content: Content) -> Request:
+    """The request that tells this content. Raises as check_template does, but for the address, which it does not
+    judge."""
+    plan = _plan(template)
+    path = fill(plan.path, content)
+    url = plan.target.origin + path
+    if plan.body is None:
+        return Request("GET", url, path, None, plan.headers)
+    return Request("POST", url, path, fill(plan.body, content).encode("utf-8", "replace"), plan.headers)
+
+
+@lru_cache(maxsize=8192)
+def _plan(template: Template) -> _Plan:
+    target, rest = split_url(template.url)
+    check_headers(template.headers)
+    path = cut(rest if rest.startswith("/") else "/" + rest, PERCENT_FILLERS, _safe)
+    payload = _payload(template)
+    if template.raw_json:
+        return _Plan(target, path, json_body(payload), _with_type(template.headers, JSON_TYPE))
+    if payload:
+        return _Plan(target, path, form_body(payload), _with_type(template.headers, FORM_TYPE))
+    return _Plan(target, path, None, template.headers)
+
+
+def _payload(template: Template) -> str:
+    payload = template.payload or ""
+    return payload if payload.strip() else ""
+
+
+def _safe(literal: str) -> str:
+    return _UNSAFE.sub(lambda match: percent(match[0]), literal)
+
+
+def _with_type(headers: tuple[tuple[str, str], ...], content_type: str) -> tuple[tuple[str, str], ...]:
+    """The customer's headers, after our Content-Type unless they have one themselves."""
+    if any(name.lower() == "content-type" for name, _ in headers):
+        return headers
+    return (("Content-Type", content_type), *headers)

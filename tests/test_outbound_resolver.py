@@ -1,0 +1,199 @@
+"""Resolving in bounded threads: shared, reused, never in the way."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from monitor_cli.outbound.addresses import Policy
+from monitor_cli.outbound.resolver import NoSuchName, Resolver, ResolverFailed, judged_addresses
+from monitor_cli.outbound.url import RefusedURL, check_url
+
+
+def answer(*addresses: str) -> list[tuple[Any, ...]]:
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+
+
+class Lookup:
+    """Stands in for getaddrinfo: counts the calls, and waits for `gate` before it answers."""
+
+    def __init__(self, result: Any = None) -> None:
+        self.result = answer("8.8.8.8") if result is None else result
+        self.gate = threading.Event()
+        self.gate.set()
+        self.calls: list[str] = []
+        self.running = 0
+        self.most_running = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, host: str, port: int, *, type: int) -> Any:
+        with self._lock:
+            self.calls.append(host)
+            self.running += 1
+            self.most_running = max(self.most_running, self.running)
+        self.gate.wait(10)
+        with self._lock:
+            self.running -= 1
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+@pytest.fixture
+def lookup() -> Iterator[Lookup]:
+    lookup = Lookup()
+    yield lookup
+    lookup.gate.set()
+
+
+def test_the_real_resolver_knows_this_machine() -> None:
+    addresses = Resolver().resolve("localhost", 80).result(10)
+    assert "127.0.0.1" in addresses or "::1" in addresses
+
+
+def test_addresses_come_once_each_in_the_resolvers_order() -> None:
+    resolver = Resolver(lookup=Lookup(answer("2.2.2.2", "1.1.1.1", "2.2.2.2", "2606::1")))
+    assert resolver.resolve("a.example", 80).result(5) == ["2.2.2.2", "1.1.1.1", "2606::1"]
+
+
+@pytest.mark.parametrize("code", [socket.EAI_NONAME, socket.EAI_NODATA])
+def test_a_name_that_does_not_exist_is_the_customers_fault(code: int) -> None:
+    resolver = Resolver(lookup=Lookup(socket.gaierror(code, "no")))
+    with pytest.raises(NoSuchName, match=r"a\.example"):
+        resolver.resolve("a.example", 80).result(5)
+
+
+def test_a_name_without_an_address_is_too() -> None:
+    with pytest.raises(NoSuchName):
+        Resolver(lookup=Lookup([])).resolve("a.example", 80).result(5)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        socket.gaierror(socket.EAI_AGAIN, "try again"),
+        socket.gaierror(socket.EAI_FAIL, "failure"),
+        socket.gaierror(socket.EAI_SYSTEM, "system"),
+        OSError(24, "Too many open files"),
+        RuntimeError("anything"),
+    ],
+)
+def test_a_failing_resolver_is_a_fault_on_our_side_and_stops_no_thread(error: Exception) -> None:
+    lookup = Lookup(error)
+    resolver = Resolver(threads=1, lookup=lookup)
+    with pytest.raises(ResolverFailed) as failed:
+        resolver.resolve("a.example", 80).result(5)
+    assert failed.value.exit_code == 75
+    lookup.result = answer("8.8.8.8")
+    assert resolver.resolve("a.example", 80).result(5) == ["8.8.8.8"]  # failures are not reused
+
+
+def test_lookups_under_way_are_shared_and_answers_reused_for_a_while(lookup: Lookup) -> None:
+    now = [100.0]
+    resolver = Resolver(lookup=lookup, clock=lambda: now[0])
+    lookup.gate.clear()
+    first, second = resolver.resolve("a.example", 80), resolver.resolve("a.example", 443)
+    assert first is second
+    assert not first.done()
+    lookup.gate.set()
+    first.result(5)
+    now[0] += 29
+    assert resolver.resolve("a.example", 80).done()
+    assert lookup.calls == ["a.example"]
+    now[0] += 2
+    resolver.resolve("a.example", 80).result(5)
+    assert lookup.calls == ["a.example"] * 2
+
+
+def test_threads_are_bounded_and_all_lookups_end(lookup: Lookup) -> None:
+    resolver = Resolver(threads=3, lookup=lookup)
+    lookup.gate.clear()
+    futures = [resolver.resolve(f"{n}.example", 80) for n in range(20)]
+    deadline = time.monotonic() + 5
+    while lookup.running < 3 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    lookup.gate.set()
+    assert [future.result(5) for future in futures] == [["8.8.8.8"]] * 20
+    assert lookup.most_running == 3
+
+
+def test_what_is_remembered_is_bounded(lookup: Lookup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor_cli.outbound.resolver._REMEMBERED", 2)
+    resolver = Resolver(threads=1, lookup=lookup)
+    for name in ("a.example", "b.example", "c.example", "a.example", "c.example"):
+        resolver.resolve(name, 80).result(5)
+    assert lookup.calls == ["a.example", "b.example", "c.example", "a.example"]
+
+
+def test_poll_and_wake_tell_the_loop() -> None:
+    woken = threading.Event()
+    resolver = Resolver(lookup=Lookup(), wake=woken.set)
+    futures = [resolver.resolve("a.example", 80), resolver.resolve("b.example", 80)]
+    for future in futures:
+        future.result(5)
+    assert woken.wait(5)
+    arrived: list[Future[list[str]]] = []
+    deadline = time.monotonic() + 5
+    while len(arrived) < 2 and time.monotonic() < deadline:
+        arrived += resolver.poll()
+    assert set(arrived) == set(futures)
+    assert resolver.poll() == []
+
+
+def test_a_wake_that_fails_stops_no_thread() -> None:
+    def wake() -> None:
+        raise OSError("the loop is gone")
+
+    resolver = Resolver(threads=1, lookup=Lookup(), wake=wake)
+    assert resolver.resolve("a.example", 80).result(5)
+    assert resolver.resolve("b.example", 80).result(5)
+
+
+def test_a_callback_of_a_result_may_ask_again() -> None:
+    resolver = Resolver(threads=1, lookup=Lookup())
+    again: list[Future[list[str]]] = []
+    asked = threading.Event()
+
+    def ask(_: Future[list[str]]) -> None:
+        again.append(resolver.resolve("b.example", 80))
+        asked.set()
+
+    resolver.resolve("a.example", 80).add_done_callback(ask)
+    assert asked.wait(5)
+    assert again[0].result(5) == ["8.8.8.8"]
+
+
+def test_close_ends_the_threads() -> None:
+    before = threading.active_count()
+    resolver = Resolver(threads=2, lookup=Lookup())
+    for name in ("a.example", "b.example"):
+        resolver.resolve(name, 80).result(5)
+    resolver.close()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert threading.active_count() <= before
+
+
+def test_a_hanging_lookup_does_not_keep_the_process() -> None:
+    program = (
+        "import time; from monitor_cli.outbound.resolver import Resolver\n"
+        "Resolver(lookup=lambda *a, **k: time.sleep(600)).resolve('a.example', 80)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+def test_one_refused_address_refuses_the_request() -> None:
+    target = check_url("http://a.example/", Policy())
+    assert judged_addresses(target, ["8.8.8.8", "2606:4700::1", "8.8.8.8"], Policy()) == ["8.8.8.8", "2606:4700::1"]
+    for refused in ("127.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "169.254.169.254"):
+        with pytest.raises(RefusedURL, match=r"a\.example"):
+            judged_addresses(target, ["8.8.8.8", refused], Policy())
