@@ -151,6 +151,8 @@ class Settings:
     max_seconds: float = setting(55.0, _number(0, 86400), "how long a callback-run works, in seconds")
     connect_timeout: float = setting(5.0, _number(0.05, 60), "seconds for reaching a customer's server")
     total_timeout: float = setting(15.0, _number(0.1, 120), "seconds for a whole callback request")
+    slow_lane: int = setting(2048, _integer(1, 100_000), "requests in flight that have taken over a second")
+    ca_file: str = setting("", _text, "certificate authorities for callbacks, instead of the system's")
     retry_schedule: tuple[float, ...] = setting(
         (5, 300, 1800, 7200, 18000, 36000, 36000), _seconds_list, "seconds before each retry of a delivery"
     )

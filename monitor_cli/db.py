@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Insert, Row, Table, create_engine, event, exc, func, literal_column, text
+from sqlalchemy import Connection as Connection
+from sqlalchemy import Engine, Insert, Row, Table, create_engine, event, exc, func, literal_column, text
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.sql.elements import ColumnElement

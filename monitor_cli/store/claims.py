@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, select, text, update
+from sqlalchemy import Connection, and_, bindparam, select, text, tuple_, update
 
 from monitor_cli.db import AnyRow, is_mysql, now_ms
 from monitor_cli.schema import callback, delivery, number, owed, subscription
@@ -75,22 +75,26 @@ class Claimed:
     now: int
 
 
-def due_candidates(conn: Connection, limit: int, avoid: Collection[str] = ()) -> list[Candidate]:
-    """Deliveries that are due and free, the longest due first; `avoid` names destinations that can take no more."""
-    hint = "FORCE INDEX (ix_infi_voice_monitor_delivery_due_at)" if is_mysql(conn) else ""
+def due_candidates(
+    conn: Connection, limit: int, full_pairs: Sequence[tuple[int, str]] = (), full: Collection[str] = ()
+) -> list[Candidate]:
+    """Deliveries that are due and free, the longest due first. `full_pairs` (account, destination) and the destinations
+    `full` can take no more."""
     now = now_ms(conn)
-    query = text(
-        f"SELECT d.id, c.account_id, c.destination FROM {delivery.name} d {hint} "
-        f"JOIN {callback.name} c ON c.id = d.callback_id "
-        "WHERE d.due_at <= :now AND d.lease_until <= :now "
-        + ("AND c.destination NOT IN :avoid " if avoid else "")
-        + "ORDER BY d.due_at LIMIT :limit"
+    query = (
+        select(delivery.c.id, callback.c.account_id, callback.c.destination)
+        .join(callback, callback.c.id == delivery.c.callback_id)
+        .where(delivery.c.due_at <= now, delivery.c.lease_until <= now)
+        .order_by(delivery.c.due_at)
+        .limit(limit)
     )
-    values: dict[str, Any] = {"now": now, "limit": limit}
-    if avoid:
-        query = query.bindparams(bindparam("avoid", expanding=True))
-        values["avoid"] = sorted(avoid)
-    return [Candidate(*row) for row in conn.execute(query, values)]
+    for dialect in ("mysql", "mariadb"):
+        query = query.with_hint(delivery, "FORCE INDEX (ix_infi_voice_monitor_delivery_due_at)", dialect)
+    if full:
+        query = query.where(callback.c.destination.not_in(sorted(full)))
+    if full_pairs:
+        query = query.where(tuple_(callback.c.account_id, callback.c.destination).not_in(sorted(full_pairs)))
+    return [Candidate(*row) for row in conn.execute(query)]
 
 
 def next_due(conn: Connection) -> int | None:

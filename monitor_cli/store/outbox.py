@@ -67,7 +67,7 @@ def subscribed(conn: Connection, account_id: int) -> None:
 
 
 def forget(conn: Connection, callback_ids: Collection[int]) -> None:
-    """Close the deliveries of removed callbacks and drop what they were owed; what is in flight settles into nothing."""
+    """Close the deliveries of removed callbacks and drop what they were owed. What is in flight settles as nothing."""
     for some in chunks(sorted(callback_ids)):
         conn.execute(
             update(delivery)

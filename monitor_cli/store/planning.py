@@ -30,6 +30,11 @@ class Concern(NamedTuple):
     last_change: int
 
 
+def anything_flagged(conn: Connection) -> bool:
+    """Whether a plan would find something; without a lock."""
+    return conn.execute(select(monitor.c.id).where(monitor.c.status_report == 1).limit(1)).first() is not None
+
+
 def plan_flagged(conn: Connection, limit: int = BATCH, channels: Collection[int] | None = None) -> int:
     """Owe the changes of up to `limit` flagged servers (on these channels, or on all) and clear their flags.
     Returns how many there were; 0 means that nothing is flagged."""

@@ -1,0 +1,112 @@
+"""The database's side of a run: plan, claim and settle, each one transaction, one at a time.
+
+The engine calls it from a thread of its own, so that requests go on while the database works.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from monitor_cli.db import Connection, Database
+from monitor_cli.delivery.jobs import Job, build_job, must_send
+from monitor_cli.delivery.slots import Shares
+from monitor_cli.store import claims, planning, settling
+
+LEASE_SECONDS = 60.0
+MARGIN_SECONDS = 5.0
+OVER_FETCH = 4
+MOST_NUMBERS = 50_000  # in memory from one claim, but for a single account that has more
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Which deliveries were still ours, and the monotonic time before that was written."""
+
+    ours: set[int]
+    taken: float
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What a look at the database brought: servers planned, deliveries claimed, milliseconds until the next is due."""
+
+    planned: int
+    jobs: list[Job]
+    next_due: int | None
+
+
+class Desk:
+    """`deadline` is a request's total deadline in seconds; `clock` is monotonic."""
+
+    def __init__(self, database: Database, shares: Shares, deadline: float, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._shares = shares
+        self._clock = clock
+        self._deadline = deadline
+        self._lease = max(LEASE_SECONDS, 2 * deadline + 2 * MARGIN_SECONDS)
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"[:100]
+
+    def tick(self, most: int) -> Tick:
+        """Plan one batch and claim at most `most`; where there was nothing of either, when something comes due."""
+        planned = self.plan()
+        jobs = self.claim(most)
+        return Tick(planned, jobs, None if planned or jobs else self.next_due())
+
+    def plan(self) -> int:
+        """Owe one batch of flagged changes. Returns how many servers were flagged."""
+        with self._database.read() as conn:
+            if not planning.anything_flagged(conn):
+                return 0
+        return self._database.transact(planning.plan_flagged)
+
+    def claim(self, most: int) -> list[Job]:
+        """Claim at most `most` due deliveries, with a share reserved for each, and render them."""
+        pairs, destinations = self._shares.full()
+        with self._database.read() as conn:
+            candidates = claims.due_candidates(conn, max(200, most * OVER_FETCH), pairs, destinations)
+        chosen = self._shares.choose(candidates, most)
+        if not chosen:
+            return []
+        obtained: set[int] = set()
+        try:
+            jobs = self._database.transact(lambda conn: self._claim(conn, [c.id for c in chosen]))
+            obtained = {job.claimed.id for job in jobs}
+        finally:
+            for candidate in chosen:
+                if candidate.id not in obtained:
+                    self._shares.release(candidate.account_id, candidate.destination)
+        return jobs
+
+    def settle(self, settlements: Sequence[settling.Settlement]) -> Settled:
+        """Record what came of these."""
+
+        def work(conn: Connection) -> Settled:
+            taken = self._clock()
+            return Settled(settling.settle(conn, settlements, int(self._lease * 1000)), taken)
+
+        return self._database.transact(work)
+
+    def next_due(self) -> int | None:
+        """In how many milliseconds something comes due; None: nothing will."""
+        with self._database.read() as conn:
+            return claims.next_due(conn)
+
+    def lend(self, job: Job, taken: float) -> None:
+        """Note how long a job's lease lasts, by our own clock taken before the claim."""
+        job.lease_ends = taken + self._lease
+        job.start_before = job.lease_ends - self._deadline - MARGIN_SECONDS
+
+    def _claim(self, conn: Connection, ids: list[int]) -> list[Job]:
+        taken = self._clock()
+        claimed = claims.claim(conn, ids, self._owner, int(self._lease * 1000), MOST_NUMBERS, must_send)
+        jobs = [build_job(one) for one in claimed]
+        settling.store_content(
+            conn, [{"id": j.claimed.id, "hash": j.content[0], "at": j.content[1]} for j in jobs if j.content]
+        )
+        for job in jobs:
+            job.claimed_at = taken
+            self.lend(job, taken)
+        return jobs

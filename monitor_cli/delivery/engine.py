@@ -1,0 +1,390 @@
+"""The loop of callback-run: claimed deliveries become requests in flight, their answers become settlements.
+
+One thread drives the requests; two others work at the database, one planning and claiming, one settling, so that an
+answer waits for its record only as long as the record before it takes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from monitor_cli.config import Settings
+from monitor_cli.db import Database
+from monitor_cli.delivery.desk import Desk, Settled, Tick
+from monitor_cli.delivery.jobs import Job, Part
+from monitor_cli.delivery.outcome import (
+    Schedule,
+    Verdict,
+    settle_answer,
+    settle_local,
+    settle_nothing_sent,
+    settle_release,
+    settle_trouble,
+    verdict,
+)
+from monitor_cli.delivery.slots import Lanes, Shares
+from monitor_cli.errors import DatabaseAway, MonitorError
+from monitor_cli.outbound import signing
+from monitor_cli.outbound.addresses import Policy
+from monitor_cli.outbound.request import Template, check_template
+from monitor_cli.outbound.resolver import Resolver, ResolverFailed, judged_addresses
+from monitor_cli.outbound.transport import Answer, Outgoing, Transport
+from monitor_cli.outbound.url import Target
+from monitor_cli.store.settling import Attempt, Settlement, Then
+
+log = logging.getLogger(__name__)
+
+SETTLE_ANSWERS = 100
+SETTLE_SECONDS = 0.05
+UNRECORDED = 2 * SETTLE_ANSWERS  # so many answers not yet recorded: nothing new is started
+WATCH_SECONDS = 0.025
+POLL_SECONDS = 0.25
+AGAIN_SECONDS = 1.0  # after the database failed
+NETWORK_SECONDS = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One request, from the look-up of its name to its answer."""
+
+    job: Job
+    part: Part
+    started: float
+    target: Target
+    addresses: Future[list[str]] | None
+
+
+@dataclass(slots=True, eq=False)
+class Result:
+    """A settlement that is not recorded yet, and since when."""
+
+    job: Job
+    settlement: Settlement
+    since: float
+
+
+class Engine:
+    """One run of callback-run. `stop` is asked often whether to end early; `clock` is monotonic, `wall` unix time."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._stop, self._clock, self._wall = stop, clock, wall
+        self._policy = Policy(settings.allow_networks, settings.deny_networks)
+        self._transport = Transport(self._policy, settings.connect_timeout, settings.ca_file or None)
+        self._resolver = Resolver(wake=self._transport.wake)
+        self._shares = Shares()
+        self._lanes = Lanes(settings.concurrency, slow=settings.slow_lane, clock=clock)
+        self._desk = Desk(database, self._shares, settings.total_timeout, clock)
+        self._schedule = Schedule(settings.retry_schedule, wall=wall)
+        self._ready: deque[Job] = deque()
+        self._resolving: list[Flight] = []
+        self._results: list[Result] = []
+        self._settling: list[Result] = []
+        self._parked: dict[int, Job] = {}  # between two parts of a split request
+        self._tick: Future[Tick] | None = None
+        self._settle: Future[Settled] | None = None
+        self._next_tick = 0.0
+        self._next_settle = 0.0
+        self._next_due: float | None = 0.0  # monotonic; None: nothing will come due
+        self._away: DatabaseAway | None = None
+        self._last_contact = clock()
+
+    def run(self, max_seconds: float | None) -> None:
+        """Deliver until nothing more comes due within `max_seconds`; None: until `stop`. Raises DatabaseAway where
+        the database failed and did not come back."""
+        ends = None if max_seconds is None else self._clock() + max_seconds
+        with ThreadPoolExecutor(1, "claim") as claiming, ThreadPoolExecutor(1, "settle") as settling:
+            while True:
+                stopping = self._stop() or (ends is not None and self._clock() >= ends)
+                if stopping:
+                    self._release_ready()
+                if self._idle() and (stopping or (ends is not None and self._over(ends))):
+                    break
+                if not stopping:
+                    self._ask_for_work(claiming, ends)
+                    self._start_ready()
+                self._ask_to_settle(settling)
+                for flight, answer in self._transport.wait(self._pause(ends)):
+                    self._answered(flight, answer)
+                self._resolved()
+                self._lanes.move_slow()
+                self._take_tick(ends is not None)
+                self._take_settled(stopping)
+        if self._away:
+            raise self._away
+
+    def wake(self) -> None:
+        """Have `stop` asked at once. Safe in a signal handler."""
+        self._transport.wake()
+
+    def close(self) -> None:
+        self._resolver.close()
+        self._transport.close()
+
+    # --- when to do what --------------------------------------------------------------------------------------------
+
+    def _idle(self) -> bool:
+        busy = self._ready or self._results or self._settling or self._parked or self._tick or self._settle
+        return not busy and not len(self._lanes)
+
+    def _over(self, ends: float) -> bool:
+        """Nothing comes due any more before the end."""
+        return self._away is None and (self._next_due is None or self._next_due >= ends)
+
+    def _pause(self, ends: float | None) -> float:
+        now = self._clock()
+        until = [now + 0.5]
+        if self._ready and self._lanes.free > 0 and len(self._results) < UNRECORDED:
+            return 0.0
+        if self._tick is None and self._wanted():
+            until.append(self._next_tick)
+        if self._settle is None and self._results:
+            until.append(max(self._next_settle, self._results[0].since + SETTLE_SECONDS))
+        if ends is not None and ends > now:
+            until.append(ends)
+        return max(0.0, min(until) - now)
+
+    def _wanted(self) -> int:
+        """How many deliveries to claim: no more than can start soon."""
+        room = 2 * self._settings.concurrency - len(self._ready) - (self._settings.concurrency - self._lanes.free)
+        if self._ready and room < self._settings.concurrency // 2:
+            return 0
+        return min(500, room)
+
+    def _ask_for_work(self, pool: ThreadPoolExecutor, ends: float | None) -> None:
+        wanted = self._wanted()
+        if self._tick is None and wanted > 0 and self._clock() >= self._next_tick:
+            self._tick = pool.submit(self._desk.tick, wanted)
+            self._tick.add_done_callback(lambda _: self._transport.wake())
+
+    def _ask_to_settle(self, pool: ThreadPoolExecutor) -> None:
+        if self._settle is not None or not self._results or self._clock() < self._next_settle:
+            return
+        full = len(self._results) >= SETTLE_ANSWERS
+        if full or self._clock() >= self._results[0].since + SETTLE_SECONDS or not len(self._lanes):
+            self._settling, self._results = self._results[:SETTLE_ANSWERS], self._results[SETTLE_ANSWERS:]
+            self._settle = pool.submit(self._desk.settle, [result.settlement for result in self._settling])
+            self._settle.add_done_callback(lambda _: self._transport.wake())
+
+    # --- what the database said ---------------------------------------------------------------------------------------
+
+    def _take_tick(self, once: bool) -> None:
+        if self._tick is None or not self._tick.done():
+            return
+        future, self._tick = self._tick, None
+        now = self._clock()
+        try:
+            tick = future.result()
+        except DatabaseAway as error:
+            self._database_failed(error)
+            self._next_tick = now + AGAIN_SECONDS
+            return
+        self._database_works()
+        for job in tick.jobs:
+            self._receive(job)
+        busy = tick.planned or tick.jobs
+        self._next_tick = now if busy else now + (POLL_SECONDS if once else WATCH_SECONDS)
+        self._next_due = now if busy else None if tick.next_due is None else now + tick.next_due / 1000
+        if not busy and self._next_due is not None:
+            self._next_tick = min(self._next_tick, max(now + 0.005, self._next_due))
+
+    def _receive(self, job: Job) -> None:
+        for owed in job.dropped:
+            log.info(
+                "change.dropped",
+                extra={"facts": {"callback": job.claimed.callback.id, "channel": owed.unit.channel_id}},
+            )
+        if job.trouble is not None:
+            attempt = Attempt(job.claimed.now, 0, None, job.trouble, None, "")
+            self._settle_later(job, settle_trouble(job, attempt))
+        elif job.next_part() is None:
+            self._settle_later(job, settle_nothing_sent(job))
+        else:
+            self._ready.append(job)
+
+    def _take_settled(self, stopping: bool) -> None:
+        if self._settle is None or not self._settle.done():
+            return
+        future, self._settle = self._settle, None
+        batch, self._settling = self._settling, []
+        try:
+            settled = future.result()
+        except DatabaseAway as error:
+            self._database_failed(error)
+            self._results[:0] = [result for result in batch if self._worth_keeping(result)]
+            self._next_settle = self._clock() + AGAIN_SECONDS
+            return
+        self._database_works()
+        for result in batch:
+            if result.settlement.then is Then.PART:
+                self._go_on(result.job, settled, stopping)
+
+    def _go_on(self, job: Job, settled: Settled, stopping: bool) -> None:
+        """The next part of a split request, with the lease that was renewed for it."""
+        del self._parked[job.claimed.id]
+        if job.claimed.id not in settled.ours:
+            self._release_share(job)
+            return
+        self._desk.lend(job, settled.taken)
+        if stopping:
+            self._settle_later(job, settle_release(job))
+        else:
+            self._ready.appendleft(job)
+
+    def _worth_keeping(self, result: Result) -> bool:
+        """Past its lease another worker has taken the delivery over: our token would be refused."""
+        if self._clock() < result.job.lease_ends:
+            return True
+        self._parked.pop(result.job.claimed.id, None)
+        log.warning("delivery.unrecorded", extra={"facts": {"delivery": result.job.claimed.id}})
+        return False
+
+    def _database_failed(self, error: DatabaseAway) -> None:
+        if self._away is None:
+            log.warning("database.away", extra={"facts": {"reason": error.message}})
+        self._away = error
+
+    def _database_works(self) -> None:
+        if self._away is not None:
+            log.warning("database.back")
+        self._away = None
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    def _start_ready(self) -> None:
+        while self._ready and self._lanes.free > 0 and len(self._results) < UNRECORDED:
+            job = self._ready.popleft()
+            part = job.next_part()
+            if part is None or self._clock() >= job.start_before:
+                self._settle_later(job, settle_release(job))
+            else:
+                self._start(job, part)
+
+    def _start(self, job: Job, part: Part) -> None:
+        of = job.claimed.callback
+        started = self._clock()
+        try:
+            target = check_template(Template(of.url, of.payload, of.headers, of.raw_json), self._policy)
+        except MonitorError as error:
+            self._not_sent(job, part, started, error.message)
+            return
+        addresses = None if target.address else self._resolver.resolve(target.host, target.port)
+        flight = Flight(job, part, started, target, addresses)
+        self._lanes.enter(flight)
+        if addresses is None or addresses.done():
+            self._send(flight)
+        else:
+            self._resolving.append(flight)
+
+    def _resolved(self) -> None:
+        if not self._resolving:
+            return
+        self._resolver.poll()
+        waiting, self._resolving = self._resolving, []
+        for flight in waiting:
+            if flight.addresses is not None and flight.addresses.done():
+                self._send(flight)
+            elif self._clock() - flight.started >= self._settings.total_timeout:
+                self._local_fault(flight, "the resolver does not answer")
+            else:
+                self._resolving.append(flight)
+
+    def _send(self, flight: Flight) -> None:
+        try:
+            answers = flight.addresses.result() if flight.addresses else ()
+            addresses = judged_addresses(flight.target, answers, self._policy)
+        except ResolverFailed as error:
+            self._local_fault(flight, error.message)
+            return
+        except MonitorError as error:
+            self._lanes.leave(flight)
+            self._not_sent(flight.job, flight.part, flight.started, error.message)
+            return
+        if self._clock() >= flight.job.start_before:
+            self._lanes.leave(flight)
+            self._settle_later(flight.job, settle_release(flight.job))
+            return
+        self._transport.start(flight, self._outgoing(flight, addresses))
+
+    def _outgoing(self, flight: Flight, addresses: list[str]) -> Outgoing:
+        request, part = flight.part.request, flight.part
+        signed = signing.headers(
+            flight.job.claimed.callback.secrets, part.webhook_id, int(self._wall()), request.signed
+        )
+        left = self._settings.total_timeout - (self._clock() - flight.started)
+        return Outgoing(
+            request.method, request.url, (*request.headers, *signed), request.body, flight.target, addresses, left
+        )
+
+    def _answered(self, flight: Flight, answer: Answer) -> None:
+        self._lanes.leave(flight)
+        now = self._clock()
+        if answer.http_status is not None:
+            self._last_contact = now
+        meaning = verdict(answer, now - self._last_contact < NETWORK_SECONDS)
+        attempt = self._attempt(flight.job, flight.part, flight.started, answer)
+        settlement = settle_answer(flight.job, flight.part, answer, meaning, attempt, self._schedule)
+        self._log_attempt(flight.job, attempt, settlement)
+        self._settle_later(flight.job, settlement)
+
+    def _not_sent(self, job: Job, part: Part, started: float, reason: str) -> None:
+        """The customer's configuration does not let it be sent: an attempt that failed, and nothing arrived."""
+        answer = Answer(None, reason, b"", None, int((self._clock() - started) * 1000), arrived=False)
+        attempt = self._attempt(job, part, started, answer)
+        settlement = settle_answer(job, part, answer, Verdict.REFUSED, attempt, self._schedule)
+        self._log_attempt(job, attempt, settlement)
+        self._settle_later(job, settlement)
+
+    def _local_fault(self, flight: Flight, reason: str) -> None:
+        self._lanes.leave(flight)
+        log.warning("network.fault", extra={"facts": {"callback": flight.job.claimed.callback.id, "reason": reason}})
+        self._settle_later(flight.job, settle_local(flight.job))
+
+    def _attempt(self, job: Job, part: Part, started: float, answer: Answer) -> Attempt:
+        at = job.claimed.now + int((started - job.claimed_at) * 1000)
+        text = answer.response.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+        duration = int((self._clock() - started) * 1000)
+        return Attempt(at, duration, answer.http_status, answer.error, text or None, part.webhook_id, part.number)
+
+    # --- settlements ------------------------------------------------------------------------------------------------
+
+    def _settle_later(self, job: Job, settlement: Settlement) -> None:
+        if settlement.then is Then.PART:
+            self._parked[job.claimed.id] = job
+        else:
+            self._release_share(job)
+        self._results.append(Result(job, settlement, self._clock()))
+
+    def _release_share(self, job: Job) -> None:
+        self._shares.release(job.claimed.callback.account_id, job.claimed.callback.destination)
+
+    def _release_ready(self) -> None:
+        while self._ready:
+            job = self._ready.popleft()
+            self._settle_later(job, settle_release(job))
+
+    def _log_attempt(self, job: Job, attempt: Attempt, settlement: Settlement) -> None:
+        facts: dict[str, Any] = {
+            "callback": job.claimed.callback.id,
+            "delivery": job.claimed.id,
+            "webhook_id": attempt.webhook_id,
+            "ms": attempt.duration_ms,
+            "answer": attempt.http_status or attempt.error,
+        }
+        log.info(f"delivery.{settlement.then.value}", extra={"facts": facts})
+        if settlement.off:
+            log.warning("callback.off", extra={"facts": {"callback": facts["callback"], "reason": settlement.off}})

@@ -1,0 +1,175 @@
+"""Render: from what a callback is owed and the present types to the requests that tell it.
+
+Pure: everything was read under the lease (store.claims). A job is one claimed delivery; it has one request, none where
+all of it is dropped, or several parts where a GET's URL would be too long.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from monitor_cli.document import Entry, entries
+from monitor_cli.errors import MonitorError
+from monitor_cli.outbound.request import Request, Template, content_of, render
+from monitor_cli.outbound.url import URL_LIMIT
+from monitor_cli.store.claims import Claimed, OwedUnit
+from monitor_cli.types import Type
+
+MOST_PARTS = 20
+
+
+class Telling(NamedTuple):
+    """An owed unit that is sent: its present type and the account's numbers on it."""
+
+    owed: OwedUnit
+    type: Type
+    numbers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One request: number 0 for the only one, else 1…n. `tellings` may be slices of units (`sliced`)."""
+
+    number: int
+    webhook_id: str
+    request: Request
+    tellings: tuple[Telling, ...]
+    sliced: bool = False
+
+
+@dataclass(slots=True)
+class Job:
+    """A claimed delivery on its way. `start_before` is the monotonic time after which no request of it may start."""
+
+    claimed: Claimed
+    parts: tuple[Part, ...]
+    dropped: tuple[OwedUnit, ...]
+    content: tuple[str, int] | None = None  # hash and milliseconds, where they have to be kept before sending
+    trouble: str | None = None  # why it can be no request at all
+    claimed_at: float = 0.0  # monotonic
+    start_before: float = 0.0
+    lease_ends: float = 0.0
+    done: set[str] = field(default_factory=set)
+
+    def next_part(self) -> Part | None:
+        """The first part that was not answered 2xx yet."""
+        return next((part for part in self.parts if part.webhook_id not in self.done), None)
+
+    def told_with(self, part: Part) -> list[Telling]:
+        """What this part's 2xx completes: units all of whose slices are answered."""
+        if not part.sliced:
+            return list(part.tellings)
+        unit = part.tellings[0].owed.unit
+        slices = [p for p in self.parts if p.sliced and p.tellings[0].owed.unit == unit]
+        return list(part.tellings) if all(p.webhook_id in self.done for p in slices) else []
+
+
+def must_send(owed: OwedUnit, present: Type | None) -> bool:
+    """Whether an owed unit is news: its type is not the one told last, or the customer may have been told otherwise."""
+    return present is not None and (present is not owed.told_type or owed.unsure)
+
+
+def build_job(claimed: Claimed) -> Job:
+    """Decide what is sent and what is dropped, and render it. Never raises for what a customer configured: a template
+    that cannot be sent becomes the job's `trouble`."""
+    tellings, dropped = [], []
+    for owed in claimed.owed:
+        present, numbers = claimed.types.get(owed.unit), claimed.numbers.get(owed.unit.channel_id, ())
+        if must_send(owed, present) and numbers and present is not None:
+            tellings.append(Telling(owed, present, numbers))
+        else:
+            dropped.append(owed)
+    if not tellings:
+        return Job(claimed, (), tuple(dropped))
+    try:
+        return _Renderer(claimed).job(tuple(tellings), tuple(dropped))
+    except MonitorError as error:
+        return Job(claimed, (), tuple(dropped), trouble=error.message)
+
+
+class _Renderer:
+    def __init__(self, claimed: Claimed) -> None:
+        of = claimed.callback
+        self.claimed = claimed
+        self.template = Template(of.url, of.payload, of.headers, of.raw_json)
+        self.at = claimed.now
+
+    def job(self, tellings: tuple[Telling, ...], dropped: tuple[OwedUnit, ...]) -> Job:
+        content = self._fix_time(tellings)
+        whole = self._part(0, tellings)
+        if whole.request.method != "GET" or len(whole.request.url) <= URL_LIMIT:
+            return Job(self.claimed, (whole,), dropped, content)
+        pieces = list(_split(tellings, lambda some: len(self._part(0, some).request.url) <= URL_LIMIT))
+        if len(pieces) > MOST_PARTS or not all(pieces):
+            trouble = f"the URL would be over {URL_LIMIT} characters, and over {MOST_PARTS} requests to split it into"
+            return Job(self.claimed, (), dropped, trouble=f"{trouble}; use POST: give the callback a payload")
+        units = [piece[0].owed.unit for piece in pieces]
+        parts = tuple(
+            self._part(i, piece, sliced=len(piece) == 1 and units.count(piece[0].owed.unit) > 1)
+            for i, piece in enumerate(pieces, 1)
+        )
+        done = {part.webhook_id for part in parts} & self.claimed.parts_done
+        return Job(self.claimed, parts, dropped, content, done=done)
+
+    def _fix_time(self, tellings: Sequence[Telling]) -> tuple[str, int] | None:
+        """{timestamp} is when this content was first built: kept, where the template shows it."""
+        if "{timestamp}" not in self.template.url + (self.template.payload or ""):
+            return None
+        content_hash = _webhook_id(self.claimed.id, tellings, _entries(tellings))
+        if content_hash == self.claimed.content_hash and self.claimed.content_at is not None:
+            self.at = self.claimed.content_at
+            return None
+        return content_hash, self.at
+
+    def _part(self, number: int, tellings: tuple[Telling, ...], sliced: bool = False) -> Part:
+        listed = _entries(tellings)
+        webhook_id = _webhook_id(self.claimed.id, tellings, listed)
+        request = render(self.template, content_of(listed, webhook_id, self.at // 1000))
+        return Part(number, webhook_id, request, tellings, sliced)
+
+
+def _entries(tellings: Sequence[Telling]) -> list[Entry]:
+    return entries((t.owed.unit.region, t.type, number) for t in tellings for number in t.numbers)
+
+
+def _webhook_id(delivery_id: int, tellings: Sequence[Telling], listed: Sequence[Entry]) -> str:
+    """The same content of the same delivery has the same id; equal content of a later change has another."""
+    wanted = [(t.owed.unit.channel_id, *t.owed.unit.region, t.owed.wanted) for t in tellings]
+    told = [(*e.region, int(e.type), e.numbers) for e in listed]
+    return "msg_" + hashlib.sha256(json.dumps([delivery_id, wanted, told]).encode()).hexdigest()[:32]
+
+
+def _split(tellings: Sequence[Telling], fits: Callable[[tuple[Telling, ...]], bool]) -> Iterator[tuple[Telling, ...]]:
+    """Whole units per piece where they fit, else slices of one unit's numbers; () for what fits in no request."""
+    current: tuple[Telling, ...] = ()
+    for telling in tellings:
+        if fits((*current, telling)):
+            current = (*current, telling)
+            continue
+        if current:
+            yield current
+        current = (telling,) if fits((telling,)) else ()
+        if not current:
+            yield from _slices(telling, fits)
+    if current:
+        yield current
+
+
+def _slices(telling: Telling, fits: Callable[[tuple[Telling, ...]], bool]) -> Iterator[tuple[Telling, ...]]:
+    rest = telling.numbers
+    for _ in range(MOST_PARTS + 1):  # one more than allowed shows that it is too many
+        if not rest:
+            return
+        low, high = 0, len(rest)  # the most numbers that fit
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if fits((telling._replace(numbers=rest[:middle]),)) else (low, middle - 1)
+        if not low:
+            yield ()
+            return
+        yield (telling._replace(numbers=rest[:low]),)
+        rest = rest[low:]

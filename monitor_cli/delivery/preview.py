@@ -1,0 +1,65 @@
+"""callback-run --dry-run: plan, claim and render in one transaction that is then rolled back."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+from monitor_cli.config import Settings
+from monitor_cli.db import Connection, Database
+from monitor_cli.delivery.desk import MOST_NUMBERS
+from monitor_cli.delivery.jobs import Job, build_job, must_send
+from monitor_cli.store import claims, planning
+from monitor_cli.types import Region
+
+BATCH = 500
+
+
+class _RollBack(Exception):
+    pass
+
+
+def preview(database: Database, settings: Settings) -> Iterator[str]:
+    """A line for each request that a run would send now, and for each change that it would drop. Holds the plan's
+    locks while it reads, as a plan does."""
+    lines: list[str] = []
+    try:
+        with database.write() as conn:
+            while planning.plan_flagged(conn):
+                pass
+            for job in _due(conn, settings.total_timeout):
+                lines += _lines(job)
+            raise _RollBack
+    except _RollBack:
+        pass
+    yield from lines
+
+
+def _due(conn: Connection, deadline: float) -> Iterator[Job]:
+    owner = f"dry-run-{secrets.token_hex(4)}"
+    while candidates := claims.due_candidates(conn, BATCH):
+        ids = [candidate.id for candidate in candidates]
+        # Under a lease until the transaction is rolled back, so that the next round finds the next ones.
+        for claimed in claims.claim(conn, ids, owner, int(1000 * (deadline + 3600)), MOST_NUMBERS, must_send):
+            yield build_job(claimed)
+
+
+def _lines(job: Job) -> Iterator[str]:
+    callback = job.claimed.callback
+    who = f"callback {callback.id} (account {callback.account_id})"
+    if job.trouble:
+        yield f"{who}: cannot be told: {job.trouble}"
+    for part in job.parts:
+        if part.webhook_id in job.done:
+            continue
+        told = {(t.owed.unit.region, t.type): len(t.numbers) for t in part.tellings}
+        words = ", ".join(
+            f"{region.region} ({region.region_code}) {kind}: {count} numbers" for (region, kind), count in told.items()
+        )
+        yield f"{who}: {part.request.method} {callback.destination}: {words}"
+    for owed in job.dropped:
+        yield f"{who}: dropped: channel {owed.unit.channel_id} in {_name(owed.unit.region)} is as it was told"
+
+
+def _name(region: Region) -> str:
+    return f"{region.region} ({region.region_code})"
