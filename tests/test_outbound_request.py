@@ -228,7 +228,7 @@ def test_placeholders_in_the_url_of_a_post() -> None:
         ("http://example.com?x", "http://example.com/?x"),
         ("http://example.com/?", "http://example.com/?"),
         ("http://[2606:4700:0::1]:81/a", "http://[2606:4700::1]:81/a"),
-        ("http://bücher.example/ü?é=%c3%a9", "http://xn--bcher-kva.example/%C3%BC?%C3%A9=%c3%a9"),
+        ("http://bücher.example/ü?é=%c3%a9", "http://xn--bcher-kva.example/%C3%BC?%C3%A9=%C3%A9"),
         ("http://example.com/100%?a=%4&b=%zz", "http://example.com/100%25?a=%254&b=%25zz"),
         ("http://example.com/%{type}", "http://example.com/%25critical"),
         ("http://example.com/{x}/{{type}}", "http://example.com/{x}/{critical}"),
@@ -509,7 +509,7 @@ def test_libcurl_sends_the_target_to_the_byte(wire: tuple[int, list], host: str,
     request = render(Template(f"http://{host}/{tail}?x={{message}}"), content)
     curl = pycurl.Curl()
     curl.setopt(pycurl.URL, request.url)
-    curl.setopt(pycurl.REQUEST_TARGET, request.target)  # without it libcurl makes %c3 into %C3, and /../ into /
+    curl.setopt(pycurl.PATH_AS_IS, 1)
     curl.setopt(pycurl.PROXY, "")
     curl.setopt(pycurl.CONNECT_TO, [f"::127.0.0.1:{port}"])
     curl.setopt(pycurl.TIMEOUT, 10)

@@ -35,8 +35,8 @@ FORM_TYPE = "application/x-www-form-urlencoded"
 JSON_TYPE = "application/json"
 
 # What a URL's path and query may not hold as it is (RFC 3986, sections 3.3 and 3.4, and braces, which SPEC 7 leaves
-# as they are): percent-encoded, as is a % that begins no %XX.
-_UNSAFE = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%{}]")
+# as they are): percent-encoded, as is a % that begins no %XX. %c3 becomes %C3, since libcurl would make it so anyway.
+_UNSAFE = re.compile(r"(%[0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;={}]")
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Template:
 
 class Request(NamedTuple):
     """What is sent. `url` is rebuilt from the Target, `target` its path and query as sent, both ASCII; `headers` are
-    Content-Type and the customer's own (Latin-1). libcurl needs `target` as CURLOPT_REQUEST_TARGET: of a URL alone it
-    sends %c3 as %C3 and resolves /../, and the signature would not fit."""
+    Content-Type and the customer's own (Latin-1). With CURLOPT_PATH_AS_IS libcurl sends `target` to the byte, so
+    that a GET's signature fits."""
 
     method: str
     url: str
@@ -116,7 +116,7 @@ def _payload(template: Template) -> str:
 
 
 def _safe(literal: str) -> str:
-    return _UNSAFE.sub(lambda match: percent(match[0]), literal)
+    return _UNSAFE.sub(lambda match: match[0].upper() if match[1] else percent(match[0]), literal)
 
 
 def _with_type(headers: tuple[tuple[str, str], ...], content_type: str) -> tuple[tuple[str, str], ...]:
