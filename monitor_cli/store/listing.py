@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, select
+from sqlalchemy import Connection, and_, bindparam, literal_column, select
 
 from monitor_cli.document import Entry, entries
 from monitor_cli.schema import account, monitor, number, subscription
@@ -19,7 +19,7 @@ _BLOCK = 1000
 
 _OF_KEY = account.c.api_key_sha256 == bindparam("digest")
 _subscribed = subscription.c.account_id == account.c.id
-_owned = and_(number.c.account_id == account.c.id, subscription.c.active != 0)
+_owned = and_(number.c.account_id == account.c.id, subscription.c.active != literal_column("0"))
 
 _LISTING = (
     select(

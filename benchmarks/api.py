@@ -1,0 +1,248 @@
+"""The incident API's speed on its real query: WSGI servers and thread counts side by side, with wrk, on MariaDB.
+
+    python benchmarks/api.py                         # the server as serve-api runs it
+    python benchmarks/api.py --compare --path DIR    # beside gunicorn, waitress (packages in DIR) and a bare handler
+
+20 000 accounts with 20 numbers each in 5 regions, uniformly random keys. Each round runs every candidate in turn, so
+that a busy minute hits all; printed are medians over the rounds. A server that is not installed is left out with a
+word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from monitor_cli import schema  # noqa: E402
+from monitor_cli.db import Database  # noqa: E402
+from tests.support.mariadb import MariaDB  # noqa: E402
+from tests.support.stores import migrate  # noqa: E402
+
+ACCOUNTS, REGIONS, NUMBERS = 20_000, 5, 20
+
+# LuaJIT's math.random (period 2^223) seeded for each thread; a C rand() with a short cycle would ask for few keys only.
+WRK = """
+local threads = 0
+function setup(thread) threads = threads + 1; thread:set("seed", threads) end
+function init(args) math.randomseed(seed * 7919 + os.time()) end
+function request()
+  return wrk.format("GET", "/v1/?api_key=key-" .. math.random(0, ACCOUNTS - 1) .. "&method=monitor&format=FORMAT")
+end
+function done(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format("RESULT %d %d %d %d %d\\n", summary.requests, summary.duration, latency:percentile(50),
+    latency:percentile(99), e.connect + e.read + e.write + e.status + e.timeout))
+end
+"""
+
+BARE = """
+import hashlib, json, threading, pymysql
+from urllib.parse import parse_qs
+local = threading.local()
+SQL = {sql!r}
+def application(environ, start_response):
+    if not hasattr(local, "cursor"):
+        local.cursor = pymysql.connect(**{connect!r}, autocommit=True).cursor()
+    key = parse_qs(environ["QUERY_STRING"])["api_key"][0]
+    local.cursor.execute(SQL, (hashlib.sha256(key.encode()).hexdigest(),))
+    body = json.dumps(local.cursor.fetchall(), separators=(",", ":")).encode()
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+def fill(url: str) -> None:
+    """The accounts; number n of account a is on channel 1 … 50, so that each account has servers in five regions."""
+    database = Database(url)
+    channels = range(1, 51)
+    servers = [
+        {
+            "server_id": channel,
+            "name": f"server {channel}",
+            "server_tag": f"tag{channel}",
+            "channel_id": channel,
+            "region": f"region {channel % REGIONS}",
+            "region_code": f"R{channel % REGIONS}",
+            "final_status": random.choice(["operational", "operational", "warning", "critical"]),
+        }
+        for channel in channels
+    ]
+    accounts = [
+        {"id": a, "name": f"account {a}", "api_key_sha256": hashlib.sha256(f"key-{a - 1}".encode()).hexdigest()}
+        for a in range(1, ACCOUNTS + 1)
+    ]
+    with database.write() as conn:
+        conn.execute(schema.monitor.insert(), servers)
+        conn.execute(schema.account.insert(), accounts)
+        conn.execute(schema.subscription.insert(), [{"account_id": a["id"], "active": 1} for a in accounts])
+        for first in range(1, ACCOUNTS + 1, 500):
+            numbers = [
+                {"account_id": a, "number": f"+91{a:07}{n:03}", "channel_id": (a * REGIONS + n) % 50 + 1}
+                for a in range(first, first + 500)
+                for n in range(NUMBERS)
+            ]
+            conn.execute(schema.number.insert(), numbers)
+    database.close()
+
+
+def candidates(args: argparse.Namespace, work: Path, url: str) -> dict[str, list[str]]:
+    """The command line of each candidate; {port} stands for the port."""
+    python, app, n = sys.executable, "monitor_cli.api:application", str(args.workers)
+    granian = [python, "-m", "granian", "--interface", "wsgi", "--http", "1", "--no-ws", "--no-log", "--workers", n,
+               "--host", "127.0.0.1", "--port", "{port}", "--blocking-threads"]  # fmt: skip
+    chosen = {"serve-api": [python, "-m", "monitor_cli", "serve-api", "--port", "{port}", "--workers", n]}
+    for threads in args.threads:
+        chosen[f"granian, {threads} threads"] = [*granian, str(threads), app]
+    if not args.compare:
+        return chosen
+    (work / "bare.py").write_text(bare(url))
+    chosen["bare PyMySQL on granian, 1 thread"] = [*granian, "1", "bare:application"]
+    others = {
+        "gunicorn": ["-k", "gthread", "-w", n, "--threads", "4", "-b", "127.0.0.1:{port}", app],
+        "waitress": ["--listen=127.0.0.1:{port}", "--threads=4", app],
+    }
+    for name, options in others.items():
+        if version(name) is None:
+            print(f"{name} is not installed: left out")
+        else:
+            chosen[f"{name} {version(name)}"] = [python, "-m", name, *options]
+    return chosen
+
+
+def bare(url: str) -> str:
+    """The least that a handler could do: the same statement through PyMySQL, the rows as JSON, no checks."""
+    from sqlalchemy.dialects import mysql
+    from sqlalchemy.engine import make_url
+
+    from monitor_cli.store import listing
+
+    parsed = make_url(url)
+    sql = str(listing._LISTING.compile(dialect=mysql.dialect(paramstyle="format")))
+    connect = {
+        "host": parsed.host,
+        "port": parsed.port,
+        "user": parsed.username,
+        "password": parsed.password,
+        "database": parsed.database,
+    }
+    return BARE.format(sql=sql, connect=connect)
+
+
+def version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Served:
+    """A candidate running on a free port until the end of the block."""
+
+    def __init__(self, command: list[str], work: Path, url: str, path: str) -> None:
+        self.port = free_port()
+        packages = os.pathsep.join([str(ROOT), str(work), path])
+        environ = {**os.environ, "MONITOR_DATABASE_URL": url, "PYTHONPATH": packages}
+        self.log = (work / "server.log").open("ab")
+        self.process = subprocess.Popen(
+            [part.replace("{port}", str(self.port)) for part in command],
+            env=environ, stdout=self.log, stderr=self.log, start_new_session=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Served:
+        end = time.monotonic() + 20
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/v1/?api_key=key-1&method=monitor") as answer:
+                    assert answer.status == 200
+                    return self
+            except OSError:
+                if time.monotonic() > end or self.process.poll() is not None:
+                    self.__exit__()
+                    raise
+                time.sleep(0.1)
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.log.close()
+
+    def measure(self, args: argparse.Namespace, work: Path) -> dict[str, float]:
+        script = work / "wrk.lua"
+        script.write_text(WRK.replace("ACCOUNTS", str(ACCOUNTS)).replace("FORMAT", args.format))
+        run = ["wrk", "-t2", f"-c{args.connections}", f"-d{args.seconds}s", "-s", str(script)]
+        done = subprocess.run([*run, f"http://127.0.0.1:{self.port}"], capture_output=True, text=True, check=True)
+        found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", done.stdout)
+        assert found, done.stdout + done.stderr
+        requests, micros, p50, p99, errors = map(int, found.groups())
+        return {"per_second": requests * 1e6 / micros, "p50_ms": p50 / 1000, "p99_ms": p99 / 1000, "errors": errors}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--threads", type=int, nargs="*", default=[], help="also granian with so many threads a worker")
+    parser.add_argument("--format", choices=["json", "xml"], default="json")
+    parser.add_argument("--compare", action="store_true")
+    parser.add_argument("--path", default="", help="a folder with further packages (gunicorn, waitress)")
+    args = parser.parse_args()
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is not installed (Debian: apt-get install wrk)")
+    if args.path:
+        sys.path.append(args.path)
+    with MariaDB(buffer_pool="512M", log_file="256M") as server, tempfile.TemporaryDirectory() as folder:
+        work, url = Path(folder), server.create_database()
+        migrate.upgrade(url)
+        fill(url)
+        found: dict[str, list[dict[str, float]]] = {}
+        for _ in range(args.rounds):
+            for name, command in candidates(args, work, url).items():
+                with Served(command, work, url, args.path) as served:
+                    found.setdefault(name, []).append(served.measure(args, work))
+                    print(name, json.dumps(found[name][-1]), flush=True)
+    report(args, found)
+
+
+def report(args: argparse.Namespace, found: dict[str, list[dict[str, float]]]) -> None:
+    known = {name: version(name) for name in ("granian", "SQLAlchemy", "PyMySQL")}
+    versions = ", ".join([f"Python {sys.version.split()[0]}", *(f"{name} {number}" for name, number in known.items())])
+    print(f"\n{args.rounds} rounds of {args.seconds} s, {args.connections} connections, {args.workers} workers")
+    print(f"{args.format}; {versions}")
+    print(f"{'':36}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}")
+    for name, runs in found.items():
+        middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        figures = f"{middle['per_second']:11.0f}{middle['p50_ms']:9.1f}{middle['p99_ms']:9.1f}{middle['errors']:8.0f}"
+        print(f"{name:36}{figures}")
+
+
+if __name__ == "__main__":
+    main()
