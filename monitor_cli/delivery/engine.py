@@ -100,6 +100,7 @@ class Engine:
         self._next_tick = 0.0
         self._next_settle = 0.0
         self._next_due: float | None = 0.0  # monotonic; None: nothing will come due
+        self._seen_all = False  # _next_due was read after the last settlement
         self._away: DatabaseAway | None = None
         self._last_contact = clock()
 
@@ -143,6 +144,9 @@ class Engine:
 
     def _over(self, ends: float) -> bool:
         """Nothing comes due any more before the end."""
+        if not self._seen_all:
+            self._next_tick = min(self._next_tick, self._clock())
+            return False
         return self._away is None and (self._next_due is None or self._next_due >= ends)
 
     def _pause(self, ends: float | None) -> float:
@@ -168,6 +172,7 @@ class Engine:
     def _ask_for_work(self, pool: ThreadPoolExecutor, ends: float | None) -> None:
         wanted = self._wanted()
         if self._tick is None and wanted > 0 and self._clock() >= self._next_tick:
+            self._seen_all = True
             self._tick = pool.submit(self._desk.tick, wanted)
             self._tick.add_done_callback(lambda _: self._transport.wake())
 
@@ -229,6 +234,7 @@ class Engine:
             self._next_settle = self._clock() + AGAIN_SECONDS
             return
         self._database_works()
+        self._seen_all = False
         for result in batch:
             if result.settlement.then is Then.PART:
                 self._go_on(result.job, settled, stopping)
