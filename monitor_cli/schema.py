@@ -1,7 +1,8 @@
 """The tables. infi_voice_monitor belongs to the platform and is only adopted; the others, with the prefix, are ours.
 
 Times of ours are milliseconds since 1970 by the database's clock (columns `*_at`, lease_until, not_before); created
-and modified of infi_voice_monitor are seconds. Why each delivery table looks as it does: docs/delivery.md.
+and modified of infi_voice_monitor are seconds. What is copied from infi_voice_monitor into tables of ours has wider columns there
+(BIGINT, 255 characters), since an adopted one may be wider than ours. Why each delivery table looks as it does: docs/delivery.md.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 REVISION = "0001"  # of the migrations that this code needs; a test holds it against alembic's head
 PREFIX = "infi_voice_monitor_"
+MADE_HERE = "made by monitor-cli"  # the comment of each table of ours: a downgrade knows what it may drop by it
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -69,7 +71,7 @@ def _options() -> dict[str, Any]:
 
 
 def _table(name: str, *parts: Any) -> Table:
-    return Table(PREFIX + name, metadata, *parts, **_options())
+    return Table(PREFIX + name, metadata, *parts, comment=MADE_HERE, **_options())
 
 
 monitor = Table(
@@ -119,7 +121,7 @@ number = _table(
     "number",
     Column("account_id", Id, primary_key=True, autoincrement=False),
     Column("number", Exact(32), primary_key=True),
-    Column("channel_id", Integer, nullable=False),
+    Column("channel_id", BigInteger, nullable=False),
     Index("ix_infi_voice_monitor_number_account_channel", "account_id", "channel_id", "number"),
     Index("ix_infi_voice_monitor_number_channel_account", "channel_id", "account_id"),
 )
@@ -151,12 +153,12 @@ callback = _table(
 change = _table(
     "change",
     Column("id", Id, primary_key=True, autoincrement=True),
-    Column("monitor_id", Integer, nullable=False),
-    Column("server_id", SmallInteger, nullable=False),
-    Column("name", Exact(100), nullable=False),
-    Column("channel_id", Integer, nullable=False),
-    Column("region", Exact(100), nullable=False),
-    Column("region_code", Exact(100), nullable=False),
+    Column("monitor_id", BigInteger, nullable=False),
+    Column("server_id", BigInteger, nullable=False),
+    Column("name", Exact(255), nullable=False),
+    Column("channel_id", BigInteger, nullable=False),
+    Column("region", Exact(255), nullable=False),
+    Column("region_code", Exact(255), nullable=False),
     Column("from_type", Exact(20)),  # NULL: unknown
     Column("to_type", Exact(20), nullable=False),
     Column("source", Exact(100)),
@@ -175,18 +177,18 @@ change = _table(
 plan = _table(
     "plan",
     Column("token", Exact(32), primary_key=True),
-    Column("channel_id", Integer, primary_key=True, autoincrement=False),
-    Column("region", Exact(100), primary_key=True),
-    Column("region_code", Exact(100), primary_key=True),
+    Column("channel_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("region", Exact(255), primary_key=True),
+    Column("region_code", Exact(255), primary_key=True),
     Column("before_type", Exact(20)),
     Column("last_change", Id, nullable=False),
 )
 owed = _table(
     "owed",
     Column("callback_id", Id, primary_key=True, autoincrement=False),
-    Column("channel_id", Integer, primary_key=True, autoincrement=False),
-    Column("region", Exact(100), primary_key=True),
-    Column("region_code", Exact(100), primary_key=True),
+    Column("channel_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("region", Exact(255), primary_key=True),
+    Column("region_code", Exact(255), primary_key=True),
     Column("wanted", Id, nullable=False),
     Column("told", Id, nullable=False),
     Column("told_type", Exact(20)),  # NULL: unknown
