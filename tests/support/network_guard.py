@@ -119,8 +119,8 @@ def _judge_name(host: Any) -> None:
     if host is None:
         return
     name = _name(host).rstrip(".").lower()
-    if is_local(name) or _literal(name) is not None:
-        return
+    if is_local(name) or _literal(name) is not None or name == socket.gethostname().lower():
+        return  # the last: http.server asks for its own name
     if name.endswith(RESERVED) or name in ("example.com", "example.org", "example.net"):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     raise blocked(f"look-up of {name}")
@@ -136,7 +136,9 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
         _judge_name(args[0])
     elif event == "socket.gethostbyaddr":
-        if not is_local(_name(args[0])):
+        if _literal(_name(args[0])) is None:
+            _judge_name(args[0])
+        elif not is_local(_name(args[0])):
             raise blocked(f"look-up of {args[0]}")
     elif event == "socket.getnameinfo" and not is_local(_name(args[0][0])):
         raise blocked(f"look-up of {args[0][0]}")
