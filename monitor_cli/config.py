@@ -153,6 +153,9 @@ class Settings:
     total_timeout: float = setting(15.0, _number(0.1, 120), "seconds for a whole callback request")
     slow_lane: int = setting(2048, _integer(1, 100_000), "requests in flight that have taken over a second")
     ca_file: str = setting("", _text, "certificate authorities for callbacks, instead of the system's")
+    lease_seconds: float = setting(
+        60.0, _number(1, 3600), "how long a claimed delivery is held; never less than twice total_timeout and 10 s"
+    )
     retry_schedule: tuple[float, ...] = setting(
         (5, 300, 1800, 7200, 18000, 36000, 36000), _seconds_list, "seconds before each retry of a delivery"
     )

@@ -15,7 +15,6 @@ from monitor_cli.delivery.jobs import Job, build_job, must_send
 from monitor_cli.delivery.slots import Shares
 from monitor_cli.store import claims, planning, settling
 
-LEASE_SECONDS = 60.0
 MARGIN_SECONDS = 5.0
 OVER_FETCH = 4
 MOST_NUMBERS = 50_000  # in memory from one claim, but for a single account that has more
@@ -39,14 +38,16 @@ class Tick:
 
 
 class Desk:
-    """`deadline` is a request's total deadline in seconds; `clock` is monotonic."""
+    """`deadline` is a request's total deadline and `lease` a claim's length, in seconds; `clock` is monotonic."""
 
-    def __init__(self, database: Database, shares: Shares, deadline: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, database: Database, shares: Shares, deadline: float, lease: float, clock: Callable[[], float]
+    ) -> None:
         self._database = database
         self._shares = shares
         self._clock = clock
         self._deadline = deadline
-        self._lease = max(LEASE_SECONDS, 2 * deadline + 2 * MARGIN_SECONDS)
+        self._lease = max(lease, 2 * deadline + 2 * MARGIN_SECONDS)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"[:100]
 
     def tick(self, most: int) -> Tick:

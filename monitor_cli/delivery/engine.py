@@ -88,7 +88,7 @@ class Engine:
         self._resolver = Resolver(wake=self._transport.wake)
         self._shares = Shares()
         self._lanes = Lanes(settings.concurrency, slow=settings.slow_lane, clock=clock)
-        self._desk = Desk(database, self._shares, settings.total_timeout, clock)
+        self._desk = Desk(database, self._shares, settings.total_timeout, settings.lease_seconds, clock)
         self._schedule = Schedule(settings.retry_schedule, wall=wall)
         self._ready: deque[Job] = deque()
         self._resolving: list[Flight] = []
