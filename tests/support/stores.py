@@ -20,21 +20,19 @@ from sqlalchemy.engine import make_url
 from monitor_cli.db import Database
 
 try:
-    from monitor_cli import migrate
-except ImportError:  # FALLBACK until migrate.py is there
+    from monitor_cli.migrate import upgrade
+except ImportError:  # FALLBACK until migrate is there
     from sqlalchemy import text
 
     from monitor_cli import schema
 
-    class migrate:  # type: ignore[no-redef]
-        @staticmethod
-        def upgrade(url: str) -> None:
-            database = Database(url, create=True)
-            with database.write() as conn:
-                schema.metadata.create_all(conn)
-                conn.execute(text(f"CREATE TABLE {schema.VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY)"))
-                conn.execute(text(f"INSERT INTO {schema.VERSION_TABLE} VALUES ('{schema.REVISION}')"))
-            database.close()
+    def upgrade(url: str) -> None:
+        database = Database(url, create=True)
+        with database.write() as conn:
+            schema.metadata.create_all(conn)
+            conn.execute(text(f"CREATE TABLE {schema.VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY)"))
+            conn.execute(text(f"INSERT INTO {schema.VERSION_TABLE} VALUES ('{schema.REVISION}')"))
+        database.close()
 
 
 T = TypeVar("T")
@@ -121,7 +119,7 @@ class SQLiteStores:
     def upgraded(self, store: Store) -> None:
         if not self._template.exists():
             # The journal is gone once the last connection closes: the one file is then all of it.
-            migrate.upgrade(f"sqlite:///{self._template}")
+            upgrade(f"sqlite:///{self._template}")
         shutil.copyfile(self._template, str(make_url(store.url).database))
 
     def drop(self, store: Store) -> None:
@@ -156,7 +154,7 @@ class MySQLStores:
 
     def _learn(self) -> None:
         url = self._server.create_database()
-        migrate.upgrade(url)
+        upgrade(url)
         database = Database(url)
         with database.read() as conn:
             for (table,) in conn.exec_driver_sql("SHOW TABLES").all():
