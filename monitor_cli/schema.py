@@ -1,12 +1,14 @@
 """The tables. infi_voice_monitor belongs to the platform and is only adopted; the others, with the prefix, are ours.
 
 Times of ours are milliseconds since 1970 by the database's clock (columns `*_at`, lease_until, not_before); created
-and modified of infi_voice_monitor are seconds. What is copied from infi_voice_monitor into tables of ours has wider columns there
-(BIGINT, 255 characters), since an adopted one may be wider than ours. Why each delivery table looks as it does: docs/delivery.md.
+and modified of infi_voice_monitor are seconds. What is copied from infi_voice_monitor into tables of ours has wider
+columns there (BIGINT, 255 characters), since an adopted one may be wider than ours. Why each delivery table looks as
+it does: docs/delivery.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -61,17 +63,18 @@ class Exact(TypeDecorator[str]):
         return dialect.type_descriptor(mysql.VARCHAR(self.length, charset="utf8mb4", collation=collation))
 
 
-def _options() -> dict[str, Any]:
+def _options(parts: Iterable[Any] = ()) -> dict[str, Any]:
     engine: dict[str, Any] = {
         f"{name}_{key}": value
         for name in ("mysql", "mariadb")
         for key, value in {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}.items()
     }
-    return {**engine, "sqlite_autoincrement": True}  # ids are never used again: webhook-ids and hears_from rest on it
+    # Ids are never used again: webhook-ids and hears_from rest on it.
+    return {**engine, "sqlite_autoincrement": any(getattr(part, "autoincrement", None) is True for part in parts)}
 
 
 def _table(name: str, *parts: Any) -> Table:
-    return Table(PREFIX + name, metadata, *parts, comment=MADE_HERE, **_options())
+    return Table(PREFIX + name, metadata, *parts, comment=MADE_HERE, **_options(parts))
 
 
 monitor = Table(
@@ -100,7 +103,7 @@ monitor = Table(
     Column("modified", Integer, nullable=False, server_default="0"),
     Index("ix_infi_voice_monitor_status_report_id", "status_report", "id"),
     Index("ix_infi_voice_monitor_channel_id", "channel_id"),
-    **_options(),
+    **{**_options(), "sqlite_autoincrement": True},
 )
 
 # Accounts: tables here, or views of the same shape over a platform's own tables. No foreign keys lead to them.
