@@ -18,22 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 
 from monitor_cli.db import Database
-
-try:
-    from monitor_cli.migrate import upgrade
-except ImportError:  # FALLBACK until migrate is there
-    from sqlalchemy import text
-
-    from monitor_cli import schema
-
-    def upgrade(url: str) -> None:
-        database = Database(url, create=True)
-        with database.write() as conn:
-            schema.metadata.create_all(conn)
-            conn.execute(text(f"CREATE TABLE {schema.VERSION_TABLE} (version_num VARCHAR(32) PRIMARY KEY)"))
-            conn.execute(text(f"INSERT INTO {schema.VERSION_TABLE} VALUES ('{schema.REVISION}')"))
-        database.close()
-
+from monitor_cli.migrate import upgrade
 
 T = TypeVar("T")
 
