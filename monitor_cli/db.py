@@ -64,8 +64,8 @@ class Database:
 
     @property
     def where(self) -> str:
-        """The URL for people: without the password."""
-        return self.url.render_as_string(hide_password=True)
+        """The URL for people: without the password, and without the query, where one may stand too."""
+        return self.url.difference_update_query(self.url.query).render_as_string(hide_password=True)
 
     @property
     def is_mysql(self) -> bool:
