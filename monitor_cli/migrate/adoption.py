@@ -6,6 +6,7 @@ Every function gives a list of sentences, all that is wrong at once, so that peo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from sqlalchemy import Column, Connection, Dialect, Table, exc, select
 from sqlalchemy.dialects import mysql
@@ -66,15 +67,23 @@ def damaged(conn: Connection, shapes: Shapes) -> list[str]:
     ]
 
 
-def unreadable(conn: Connection, table: Table) -> str | None:
-    """Why this user cannot read a table or view; None where it can."""
+class Unreadable(NamedTuple):
+    """Why a table or view cannot be read; `is_missing`: because it is not there."""
+
+    words: str
+    is_missing: bool
+
+
+def unreadable(conn: Connection, table: Table) -> Unreadable | None:
+    """Try to read a table or view as this user; None where that works."""
     try:
         conn.execute(select(*table.c).limit(1)).all()
     except exc.DBAPIError as error:
-        if error.connection_invalidated or code_of(error) in (2006, 2013):
+        if error.connection_invalidated:
             raise
         args = error.orig.args if error.orig is not None else ()
-        return f"{table.name} cannot be read: {args[1] if len(args) > 1 else error.orig}"
+        words = str(args[1] if len(args) > 1 else error.orig)
+        return Unreadable(f"{table.name} cannot be read: {words}", code_of(error) == 1146 or "no such table" in words)
     return None
 
 
@@ -108,7 +117,7 @@ def _foreign_account(conn: Connection, table: Table, shape: Shape) -> list[str]:
             found.append(f"{table.name}.{column.name} is {there.declared.upper()}: it has to be {needs}")
     if not found or not shape.columns:
         problem = unreadable(conn, table)
-        return [problem] if problem else found
+        return [problem.words] if problem else found
     return found
 
 

@@ -140,16 +140,17 @@ def _check(conn: Connection) -> list[str]:
     found, revision, shapes = [], _revision(conn), shape.read_all(conn)
     if revision != schema.REVISION:
         found.append(f"the revision is {revision or 'none'}: this version of monitor-cli needs {schema.REVISION}")
-    refused = {
-        table.name: problem
-        for table in schema.metadata.tables.values()
-        if (problem := adoption.unreadable(conn, table)) is not None
-    }
     shaped = [*adoption.misfits(conn, shapes), *adoption.missing(shapes), *adoption.damaged(conn, shapes)]
-    # Said once: what cannot be read because it is missing, or lacks a column, is said already.
-    found += shaped
-    found += [problem for name, problem in refused.items() if problem not in shaped and name in shapes]
-    return found
+    for table in schema.metadata.tables.values():
+        problem = adoption.unreadable(conn, table)
+        said = f"the table {table.name} is missing"
+        if problem is None or problem.is_missing:
+            continue
+        # Without any right to it a table is invisible, not missing; and an unknown column was named already.
+        shaped = [line for line in shaped if line != said]
+        if not any(line.startswith((f"{table.name}.", f"{table.name} ")) for line in shaped):
+            shaped.append(problem.words)
+    return found + shaped
 
 
 def _alembic(conn: Connection, run: Callable[[Config, str], Any], revision: str) -> None:
@@ -195,9 +196,7 @@ def _open(url: str | URL, *, create: bool = False) -> Database:
     try:
         return Database(url, create=create)
     except OSError as error:
-        raise ConfigError(
-            f"the directory of the database cannot be made: {error.strerror}", f"{error.filename}"
-        ) from None
+        raise ConfigError(f"the database's directory {error.filename} cannot be made: {error.strerror}") from None
 
 
 def _require_database(conn: Connection) -> None:
