@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, TypeVar
 
 import click
@@ -13,6 +14,8 @@ import click
 from monitor_cli.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_BLOCK = 500  # rows read before they are printed
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask (needed where there is no terminal).")
@@ -22,18 +25,44 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, ensure_ascii=False, indent=2))
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Sequence[str] | None = None) -> None:
-    """A list command's answer: an array, or a table of the columns (default: the keys of the first row)."""
+def print_rows(rows: Iterable[Mapping[str, Any]], as_json: bool, columns: Sequence[str] | None = None) -> None:
+    """A list command's answer, printed while it is read: an array with a row a line, or a table of the columns
+    (default: the keys of the first row)."""
+    blocks = _blocks(rows)
     if as_json:
-        print_json([dict(row) for row in rows])
-        return
-    if not rows:
-        return
-    chosen = list(columns or rows[0])
-    lines = [[c.upper() for c in chosen], *[[cell(row[c]) for c in chosen] for row in rows]]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(chosen))]
-    for line in lines:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        _print_array(blocks)
+    else:
+        _print_table(blocks, columns)
+
+
+def _blocks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    rest = iter(rows)
+    while block := list(islice(rest, _BLOCK)):
+        yield block
+
+
+def _print_array(blocks: Iterator[list[Mapping[str, Any]]]) -> None:
+    start = "["
+    for block in blocks:
+        lines = [json.dumps(dict(row), ensure_ascii=False) for row in block]
+        click.echo(start + "\n  " + ",\n  ".join(lines), nl=False)
+        start = ","
+    click.echo("[]" if start == "[" else "\n]")
+
+
+def _print_table(blocks: Iterator[list[Mapping[str, Any]]], columns: Sequence[str] | None) -> None:
+    widths: list[int] = []
+    for block in blocks:
+        chosen = list(columns or block[0])
+        columns = chosen
+        lines = [[cell(row[c]) for c in chosen] for row in block]
+        if not widths:
+            lines.insert(0, [c.upper() for c in chosen])
+            widths = [0] * len(chosen)
+        # A later block may be wider: a table of any length is printed as it comes.
+        widths = [max(width, *(len(line[i]) for line in lines)) for i, width in enumerate(widths)]
+        texts = ("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
+        click.echo("\n".join(text.rstrip() for text in texts))
 
 
 def print_record(record: Mapping[str, Any], as_json: bool) -> None:

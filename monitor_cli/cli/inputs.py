@@ -1,0 +1,51 @@
+"""What commands take from people: values judged as their columns ask, and import files with their progress bar."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from monitor_cli.errors import UsageError
+
+ID = click.IntRange(1, 2**63 - 1)
+"""The type of an id of ours on the command line."""
+
+
+def reads(reader: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A parameter's callback that judges its text, or each of its texts, by a reader of store.values."""
+
+    def judge(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+        try:
+            if isinstance(value, tuple):
+                return tuple(reader(text) for text in value)
+            return None if value is None else reader(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return judge
+
+
+def read_file(path: str) -> tuple[bytes, str]:
+    """The bytes of a file that was named on the command line (- is stdin), and its name for messages. Raises
+    UsageError (2) where it cannot be read."""
+    if path == "-":
+        return sys.stdin.buffer.read(), "stdin"
+    try:
+        return Path(path).read_bytes(), path
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+
+
+@contextmanager
+def progress(total: int, label: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr, if that is a terminal; gives the function that moves it on."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
+        yield bar.update

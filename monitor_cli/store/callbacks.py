@@ -1,0 +1,176 @@
+"""Callbacks as people edit them. What they are owed: outbox.py; whether they may be meant: outbound/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
+
+from monitor_cli.db import AnyRow, now_ms
+from monitor_cli.errors import MonitorError
+from monitor_cli.schema import account, callback, change, owed
+from monitor_cli.store import accounts, outbox
+from monitor_cli.store.channels import chunks
+from monitor_cli.store.values import reader_of
+
+Headers = tuple[tuple[str, str], ...]
+
+_BATCH = 500
+
+read_title = reader_of(callback.c.title)
+"""Reads a title (values.py)."""
+read_name = reader_of(callback.c.name)
+"""Reads a callback's name."""
+
+
+class Form(NamedTuple):
+    """What the plugin's form has, but for the status."""
+
+    title: str
+    name: str
+    url: str
+    payload: str | None
+    headers: Headers
+    raw_json: bool
+
+
+class Callback(NamedTuple):
+    """A callback with what it is owed: how many channels in regions, and since when (ms; None: nothing is)."""
+
+    id: int
+    account: str
+    form: Form
+    active: bool
+    reason: str | None
+    owed: int
+    owed_since_at: int | None
+
+    @property
+    def status(self) -> str:
+        """active, inactive (a person did it), off (we did, and `reason` says why)."""
+        return "active" if self.active else "off" if self.reason else "inactive"
+
+
+def listed(conn: Connection, account_name: str | None = None) -> Iterator[Callback]:
+    """The callbacks of an account, or all, by id; read in blocks."""
+    query = _callbacks().order_by(callback.c.id)
+    if account_name is not None:
+        query = query.where(callback.c.account_id == accounts.find(conn, account_name).id)
+    # What is owed is asked first: a driver that streams the one answer cannot ask for another.
+    amounts = _owed(conn)
+    for row in conn.execute(query.execution_options(yield_per=_BATCH)):
+        yield _read(row, amounts)
+
+
+def find(conn: Connection, callback_id: int) -> Callback:
+    """One callback. Raises MonitorError where it is not there."""
+    row = conn.execute(_callbacks().where(callback.c.id == callback_id)).first()
+    if row is None:
+        raise _absent([callback_id])
+    return _read(row, _owed(conn, callback_id))
+
+
+def add(conn: Connection, account_name: str, form: Form, *, destination: str, secret: str, active: bool) -> int:
+    """Add a callback, which hears of changes from now on; gives its id. `destination`: its URL's host:port."""
+    owner = accounts.find(conn, account_name)
+    now = now_ms(conn)
+    row = {
+        **_columns(form, destination),
+        "account_id": owner.id,
+        "active": int(active),
+        "hears_from": conn.execute(select(func.coalesce(func.max(change.c.id), 0))).scalar_one(),
+        "secret": secret,
+        "created_at": now,
+        "modified_at": now,
+    }
+    key = conn.execute(insert(callback).values(**row)).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def form_of(conn: Connection, callback_id: int, *, lock: bool = False) -> Form:
+    """A callback's form as it stands. Raises MonitorError where it is not there."""
+    query = select(callback).where(callback.c.id == callback_id)
+    row = conn.execute(query.with_for_update() if lock else query).first()
+    if row is None:
+        raise _absent([callback_id])
+    return _form(row)
+
+
+def edit(conn: Connection, callback_id: int, form: Form, destination: str) -> None:
+    """Give a callback another form (of a row locked by form_of), and send what it is owed at once."""
+    values = {**_columns(form, destination), "modified_at": now_ms(conn)}
+    conn.execute(update(callback).where(callback.c.id == callback_id).values(**values))
+    outbox.rearm(conn, callback_id)
+
+
+def enable(conn: Connection, ids: Collection[int]) -> None:
+    """Switch callbacks on. Raises MonitorError, and changes none, where one is not there."""
+    _lock(conn, ids)
+    for callback_id in ids:
+        outbox.enable(conn, callback_id)
+
+
+def disable(conn: Connection, ids: Collection[int]) -> None:
+    """Switch callbacks off; what they miss is kept for them. Raises as `enable` does."""
+    _lock(conn, ids)
+    values = {"active": 0, "reason": None, "modified_at": now_ms(conn)}
+    conn.execute(update(callback).where(callback.c.id.in_(ids)).values(**values))
+
+
+def remove(conn: Connection, ids: Collection[int]) -> None:
+    """Remove callbacks and what they are owed. Raises as `enable` does."""
+    _lock(conn, ids)
+    for some in chunks(sorted(ids)):
+        conn.execute(delete(callback).where(callback.c.id.in_(some)))
+    outbox.forget(conn, ids)
+
+
+def _lock(conn: Connection, ids: Collection[int]) -> None:
+    query = select(callback.c.id).where(callback.c.id.in_(ids)).order_by(callback.c.id).with_for_update()
+    if missing := set(ids) - set(conn.execute(query).scalars()):
+        raise _absent(sorted(missing))
+
+
+def _absent(ids: Sequence[int]) -> MonitorError:
+    return MonitorError(f"there is no callback {', '.join(map(str, ids[:10]))}", "see: monitor-cli callback list")
+
+
+def _callbacks() -> Select[Any]:
+    # Outer: an account that the platform removed leaves its callbacks here, and they must be seen to be removed.
+    joined = callback.outerjoin(account, account.c.id == callback.c.account_id)
+    return select(callback, account.c.name.label("account")).select_from(joined)
+
+
+def _owed(conn: Connection, callback_id: int | None = None) -> dict[int, tuple[int, int]]:
+    """By callback: how much is owed, and since when (ms)."""
+    query = (
+        select(owed.c.callback_id, func.count(), func.min(owed.c.owed_since_at))
+        .where(owed.c.wanted > owed.c.told)
+        .group_by(owed.c.callback_id)
+    )
+    if callback_id is not None:
+        query = query.where(owed.c.callback_id == callback_id)
+    return {row[0]: (row[1], row[2]) for row in conn.execute(query)}
+
+
+def _read(row: AnyRow, amounts: Mapping[int, tuple[int, int]]) -> Callback:
+    amount, since = amounts.get(row.id, (0, None))
+    return Callback(row.id, row.account or "", _form(row), row.active == 1, row.reason, amount, since)
+
+
+def _form(row: AnyRow) -> Form:
+    headers = tuple((name, value) for name, value in json.loads(row.headers))
+    return Form(row.title, row.name, row.url, row.payload, headers, row.raw_json == 1)
+
+
+def _columns(form: Form, destination: str) -> dict[str, Any]:
+    return {
+        **form._asdict(),
+        "payload": form.payload or None,
+        "headers": json.dumps(form.headers, ensure_ascii=False),
+        "raw_json": int(form.raw_json),
+        "destination": destination,
+    }
