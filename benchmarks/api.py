@@ -11,6 +11,7 @@ word.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -31,10 +32,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from monitor_cli import schema  # noqa: E402
+from monitor_cli import migrate, schema  # noqa: E402
 from monitor_cli.db import Database  # noqa: E402
 from tests.support.mariadb import MariaDB  # noqa: E402
-from tests.support.stores import migrate  # noqa: E402
 
 ACCOUNTS, REGIONS, NUMBERS = 20_000, 5, 20
 
@@ -69,8 +69,9 @@ def application(environ, start_response):
 """
 
 
-def fill(url: str) -> None:
+def fill(url: str) -> str:
     """The accounts; number n of account a is on channel 1 … 50, so that each account has servers in five regions."""
+    migrate.upgrade(url)
     database = Database(url)
     channels = range(1, 51)
     servers = [
@@ -101,6 +102,7 @@ def fill(url: str) -> None:
             ]
             conn.execute(schema.number.insert(), numbers)
     database.close()
+    return url
 
 
 def candidates(args: argparse.Namespace, work: Path, url: str) -> dict[str, list[str]]:
@@ -212,6 +214,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--threads", type=int, nargs="*", default=[], help="also granian with so many threads a worker")
     parser.add_argument("--format", choices=["json", "xml"], default="json")
+    parser.add_argument("--url", help="a MariaDB database that `fill` has filled, instead of a private server")
     parser.add_argument("--compare", action="store_true")
     parser.add_argument("--path", default="", help="a folder with further packages (gunicorn, waitress)")
     args = parser.parse_args()
@@ -219,10 +222,9 @@ def main() -> None:
         sys.exit("wrk is not installed (Debian: apt-get install wrk)")
     if args.path:
         sys.path.append(args.path)
-    with MariaDB(buffer_pool="512M", log_file="256M") as server, tempfile.TemporaryDirectory() as folder:
-        work, url = Path(folder), server.create_database()
-        migrate.upgrade(url)
-        fill(url)
+    with contextlib.ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = args.url or fill(stack.enter_context(MariaDB(buffer_pool="512M", log_file="256M")).create_database())
         found: dict[str, list[dict[str, float]]] = {}
         for _ in range(args.rounds):
             for name, command in candidates(args, work, url).items():

@@ -14,6 +14,7 @@ from monitor_cli.store import listing
 
 T = TypeVar("T")
 
+TURN_SECONDS = 0.05  # how long a request waits for the one before it to be done with the database
 REST_SECONDS = 1.0  # after a failure nobody dials for so long: requests are refused at once and do not pile up
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Reader:
         self._open_database = open_database
         self._clock = clock
         self._lock = threading.RLock()
+        self._turn = threading.Lock()
         self._database: Database | None = None
         self._trouble: str | None = None
         self._rests_until = float("-inf")
@@ -50,12 +52,18 @@ class Reader:
                 self._database = None
 
     def _ask(self, question: Callable[[Database], T]) -> T:
-        self._refuse_while_resting()
+        # One at a time, since more would fight for the interpreter's lock and all take longer (docs/serving.md); but
+        # nobody waits behind a slow query for long.
+        first = self._turn.acquire(timeout=TURN_SECONDS)
         try:
+            self._refuse_while_resting()
             answer = question(self._database or self._open())
         except MonitorError as error:
             self._lost(error)
             raise
+        finally:
+            if first:
+                self._turn.release()
         if self._trouble is not None:
             self._found()
         return answer

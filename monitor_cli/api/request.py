@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from monitor_cli.api.body import BadBody, read_form
 from monitor_cli.errors import MonitorError
 
 Environ = dict[str, Any]
 
-BODY_LIMIT = 16 * 1024  # bytes of a form
 FIELD_LIMIT = 100  # parameters in a query string or form
-FORM = "application/x-www-form-urlencoded"
 _KNOWN = ("api_key", "method", "format")
 
 
@@ -54,9 +53,9 @@ def _values(environ: Environ) -> tuple[dict[str, list[bytes | None]], str | None
     try:
         values = _collect(environ.get("QUERY_STRING", ""), "query string")
         if environ["REQUEST_METHOD"] == "POST":
-            for name, more in _collect(_body(environ), "form").items():
+            for name, more in _collect(read_form(environ), "form").items():
                 values.setdefault(name, []).extend(more)
-    except BadParameter as error:
+    except (BadParameter, BadBody) as error:
         fault = error.message
     return values, fault
 
@@ -148,33 +147,3 @@ def _format(values: dict[str, list[bytes | None]]) -> tuple[str, str | None]:
     if asked is None or asked == b"json":
         return "json", None
     return ("xml", None) if asked == b"xml" else ("json", "Unknown format; the formats are xml and json")
-
-
-def _body(environ: Environ) -> str:
-    """The form of a POST as text, not yet decoded; '' where there is no body. Raises BadParameter."""
-    length = environ.get("CONTENT_LENGTH") or ""
-    # Without a length the body can be read only where the server says that it ends it (chunked transfer coding).
-    ended = bool(environ.get("wsgi.input_terminated")) and "HTTP_TRANSFER_ENCODING" in environ
-    if not ended and length in ("", "0"):
-        return ""
-    kind = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
-    if kind != FORM:
-        raise BadParameter(f"The body must be {FORM}")
-    expected = _length(length) if length else None
-    try:
-        body: bytes = environ["wsgi.input"].read(BODY_LIMIT + 1 if expected is None else expected)
-    except (OSError, ValueError, EOFError):
-        raise BadParameter("The body could not be read") from None
-    if len(body) > BODY_LIMIT:
-        raise BadParameter(f"The body is longer than {BODY_LIMIT} bytes")
-    if expected is not None and len(body) < expected:
-        raise BadParameter("The body is shorter than its Content-Length")
-    return body.decode("latin-1")
-
-
-def _length(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 18:
-        raise BadParameter("The Content-Length is not a number")
-    if int(text) > BODY_LIMIT:
-        raise BadParameter(f"The body is longer than {BODY_LIMIT} bytes")
-    return int(text)
