@@ -1,0 +1,32 @@
+"""The history: a row for each server whose type changed, whoever changed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from monitor_cli.schema import change
+from monitor_cli.store.channels import chunks
+
+_BATCH = 1000
+
+
+def record(conn: Connection, changes: Iterable[Mapping[str, Any]]) -> int:
+    """Write rows of the table `change`, in batches; gives how many. Each has all of its columns but `id`, and
+    `planned` where it is not yet owed. Odd NULLs of an adopted server row count as '' and 0."""
+    written = 0
+    for some in chunks(changes, _BATCH):
+        conn.execute(insert(change), [_row(one) for one in some])
+        written += len(some)
+    return written
+
+
+def _row(one: Mapping[str, Any]) -> dict[str, Any]:
+    row = {"planned": 0, **one}
+    for name in ("name", "region", "region_code"):
+        row[name] = row[name] or ""
+    for name in ("server_id", "channel_id", "flag_stood"):
+        row[name] = row[name] or 0
+    return row
