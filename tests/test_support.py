@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pycurl
@@ -17,6 +20,7 @@ from sqlalchemy import text
 
 from monitor_cli import schema
 from tests.support import network_guard
+from tests.support.cli import Cli, Result, Running
 from tests.support.http import Answer, Receiver, StatusPage
 from tests.support.mariadb import MariaDB
 from tests.support.stores import Store
@@ -227,3 +231,34 @@ def test_two_servers_at_once(mariadb: MariaDB) -> None:
         directory = other.directory
     assert not directory.exists()
     assert time.monotonic() - started < 120
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_runs_in_this_process_and_as_its_own(
+    make_cli: Callable[[str | None], Cli], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONITOR_CONFIG", "/nowhere")  # not the test's business
+    cli = make_cli(None)
+    before = dict(os.environ), Path.cwd(), sys.stdout
+    inside, outside = cli("--version"), cli.process("--version")
+    assert inside == outside
+    assert (inside.code, inside.err) == (0, "")
+    assert inside.out.startswith("monitor-cli")
+    wrong = cli("no-such-command")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert wrong == cli.process("no-such-command")
+    assert "MONITOR_CONFIG" not in cli.environment()
+    assert (dict(os.environ), Path.cwd(), sys.stdout) == before
+
+
+def test_a_process_that_is_stopped_and_killed(tmp_path: Path) -> None:
+    script = [sys.executable, "-c", "import sys, time; print('up', flush=True); time.sleep(60)"]
+    running = Running(script, {}, None, tmp_path)
+    while running.output() != ("up\n", ""):
+        time.sleep(0.01)
+    running.stop()
+    assert not running.ended
+    assert running.kill() == Result(-signal.SIGKILL, "up\n", "")
+    assert running.terminate().code == -signal.SIGKILL

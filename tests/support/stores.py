@@ -17,8 +17,8 @@ import pymysql
 from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 
+from monitor_cli import migrate
 from monitor_cli.db import Database
-from monitor_cli.migrate import upgrade
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ class SQLiteStores:
     def upgraded(self, store: Store) -> None:
         if not self._template.exists():
             # The journal is gone once the last connection closes: the one file is then all of it.
-            upgrade(f"sqlite:///{self._template}")
+            migrate.upgrade(f"sqlite:///{self._template}")
         shutil.copyfile(self._template, str(make_url(store.url).database))
 
     def drop(self, store: Store) -> None:
@@ -139,7 +139,7 @@ class MySQLStores:
 
     def _learn(self) -> None:
         url = self._server.create_database()
-        upgrade(url)
+        migrate.upgrade(url)
         database = Database(url)
         with database.read() as conn:
             for (table,) in conn.exec_driver_sql("SHOW TABLES").all():
