@@ -5,6 +5,7 @@ own tables; types are judged as they are declared, on SQLite too, which enforces
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -87,24 +88,20 @@ _NAMES = {"table": schema.monitor.name, "prefix": schema.PREFIX, "length": len(s
 
 
 def _read_mysql(conn: Connection) -> dict[str, Shape]:
-    def rows(what: str, order: str) -> list[Mapping[str, Any]]:
-        query = text(f"SELECT * FROM information_schema.{what} WHERE {_OURS} ORDER BY {order}")
-        return [{key.upper(): value for key, value in row.items()} for row in conn.execute(query, _NAMES).mappings()]
+    for _ in range(100):
+        found = _glance(conn)
+        # A table that another session is just creating or dropping shows neither engine nor columns.
+        if all(shape.is_view or (shape.engine and shape.columns) for shape in found.values()):
+            break
+        time.sleep(0.02)
+    return found
 
+
+def _glance(conn: Connection) -> dict[str, Shape]:
     engines = conn.execute(text("SELECT ENGINE, TRANSACTIONS FROM information_schema.ENGINES")).all()
     transactional = {engine.lower() for engine, yes in engines if yes == "YES"}
-    columns: dict[str, dict[str, ColumnShape]] = {}
-    for row in rows("COLUMNS", "TABLE_NAME, ORDINAL_POSITION"):
-        shape = ColumnShape(row["COLUMN_NAME"], row["COLUMN_TYPE"], "auto_increment" in row["EXTRA"].lower())
-        columns.setdefault(row["TABLE_NAME"], {})[shape.name.lower()] = shape
-    indexes: dict[str, dict[str, tuple[str, ...]]] = {}
-    for row in rows("STATISTICS", "TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX"):
-        if row["INDEX_TYPE"] != "BTREE" or row.get("IGNORED") == "YES" or row.get("IS_VISIBLE") == "NO":
-            continue
-        # A part of a column, or an expression, finds no rows by that column.
-        part = f"({row['COLUMN_NAME']})" if row["SUB_PART"] or not row["COLUMN_NAME"] else row["COLUMN_NAME"].lower()
-        of_table = indexes.setdefault(row["TABLE_NAME"], {})
-        of_table[row["INDEX_NAME"]] = (*of_table.get(row["INDEX_NAME"], ()), part)
+    tables = _rows(conn, "TABLES", "TABLE_NAME")  # first: what is in it has its columns by the time they are read
+    columns, indexes = _mysql_columns(conn), _mysql_indexes(conn)
     return {
         row["TABLE_NAME"]: Shape(
             row["TABLE_NAME"],
@@ -116,8 +113,34 @@ def _read_mysql(conn: Connection) -> dict[str, Shape]:
             primary_key=indexes.get(row["TABLE_NAME"], {}).get("PRIMARY", ()),
             indexes=indexes.get(row["TABLE_NAME"], {}),
         )
-        for row in rows("TABLES", "TABLE_NAME")
+        for row in tables
     }
+
+
+def _rows(conn: Connection, what: str, order: str) -> list[dict[str, Any]]:
+    query = text(f"SELECT * FROM information_schema.{what} WHERE {_OURS} ORDER BY {order}")
+    return [{key.upper(): value for key, value in row.items()} for row in conn.execute(query, _NAMES).mappings()]
+
+
+def _mysql_columns(conn: Connection) -> dict[str, dict[str, ColumnShape]]:
+    columns: dict[str, dict[str, ColumnShape]] = {}
+    for row in _rows(conn, "COLUMNS", "TABLE_NAME, ORDINAL_POSITION"):
+        shape = ColumnShape(row["COLUMN_NAME"], row["COLUMN_TYPE"], "auto_increment" in row["EXTRA"].lower())
+        columns.setdefault(row["TABLE_NAME"], {})[shape.name.lower()] = shape
+    return columns
+
+
+def _mysql_indexes(conn: Connection) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The indexes that the optimizer may use for finding rows by whole columns."""
+    indexes: dict[str, dict[str, tuple[str, ...]]] = {}
+    for row in _rows(conn, "STATISTICS", "TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX"):
+        if row["INDEX_TYPE"] != "BTREE" or row.get("IGNORED") == "YES" or row.get("IS_VISIBLE") == "NO":
+            continue
+        # A part of a column, or an expression, finds no rows by that column.
+        part = f"({row['COLUMN_NAME']})" if row["SUB_PART"] or not row["COLUMN_NAME"] else row["COLUMN_NAME"].lower()
+        of_table = indexes.setdefault(row["TABLE_NAME"], {})
+        of_table[row["INDEX_NAME"]] = (*of_table.get(row["INDEX_NAME"], ()), part)
+    return indexes
 
 
 # --- SQLite -----------------------------------------------------------------------------------------------------------
