@@ -13,11 +13,12 @@ from sqlalchemy import Connection, delete, insert, select
 
 from monitor_cli.db import AnyRow, now_ms, upsert
 from monitor_cli.errors import MonitorError
-from monitor_cli.schema import change, monitor
+from monitor_cli.schema import monitor
+from monitor_cli.store import history
 from monitor_cli.store.channels import chunks
 from monitor_cli.store.planning import owe_around
 from monitor_cli.store.values import Reader, reader_of, type_word
-from monitor_cli.types import Region, Type
+from monitor_cli.types import Type
 
 REQUIRED = ("server_id", "name", "server_tag", "channel_id", "region", "region_code")
 OPTIONAL = ("capacity", "used", "primary_server", "meta", "incident_status", "final_status")
@@ -198,7 +199,6 @@ def _record(conn: Connection, updates: Sequence[Update]) -> None:
         if "final_status" not in values:
             continue
         after = {**row._mapping, **values}
-        place = Region.of(after["region"], after["region_code"])
         before = Type.read(row.final_status)
         rows.append(
             {
@@ -206,9 +206,9 @@ def _record(conn: Connection, updates: Sequence[Update]) -> None:
                 "server_id": after["server_id"],
                 "name": after["name"],
                 "channel_id": after["channel_id"],
-                "region": place.region,
-                "region_code": place.region_code,
-                "from_type": before.word if before else None,
+                "region": after["region"],
+                "region_code": after["region_code"],
+                "from_type": None if before is None else before.word,
                 "to_type": values["final_status"],
                 "source": None,
                 "incident_status": after["incident_status"],
@@ -219,5 +219,4 @@ def _record(conn: Connection, updates: Sequence[Update]) -> None:
                 "created_at": now,
             }
         )
-    for some in chunks(rows, _BATCH):
-        conn.execute(insert(change), some)
+    history.record(conn, rows)
