@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, exc, text
 
 from monitor_cli import schema
 from monitor_cli.db import is_mysql
@@ -155,13 +155,7 @@ def _read_sqlite(conn: Connection) -> dict[str, Shape]:
 
 
 def _sqlite_shape(conn: Connection, name: str, kind: str, sql: str) -> Shape:
-    columns, key = {}, []
-    for row in conn.execute(text("SELECT name, type, pk FROM pragma_table_info(:name)"), {"name": name}):
-        # Only a key declared INTEGER is the row's number; INT, say, is a column like any other.
-        numbered = row.pk == 1 and row.type.upper() == "INTEGER"
-        columns[row.name.lower()] = ColumnShape(row.name, row.type, numbered)
-        if row.pk:
-            key.append((row.pk, row.name.lower()))
+    columns, key = _sqlite_columns(conn, name)
     indexes = {}
     for index in conn.execute(text("SELECT name, partial FROM pragma_index_list(:name)"), {"name": name}):
         parts = conn.execute(text("SELECT name FROM pragma_index_info(:name) ORDER BY seqno"), {"name": index.name})
@@ -172,12 +166,31 @@ def _sqlite_shape(conn: Connection, name: str, kind: str, sql: str) -> Shape:
         is_view=kind == "view",
         made_here=_has_our_names(name, sql, indexes),
         columns=columns,
-        primary_key=tuple(column for _, column in sorted(key)),
+        primary_key=key,
         indexes=indexes,
     )
 
 
+def _sqlite_columns(conn: Connection, name: str) -> tuple[dict[str, ColumnShape], tuple[str, ...]]:
+    """The columns and the primary key; none of a view whose table has gone."""
+    columns, key = {}, []
+    try:
+        rows = conn.execute(text("SELECT name, type, pk FROM pragma_table_info(:name)"), {"name": name}).all()
+    except exc.OperationalError:
+        return {}, ()
+    for row in rows:
+        # Only a key declared INTEGER is the row's number; INT, say, is a column like any other.
+        numbered = row.pk == 1 and row.type.upper() == "INTEGER"
+        columns[row.name.lower()] = ColumnShape(row.name, row.type, numbered)
+        if row.pk:
+            key.append((row.pk, row.name.lower()))
+    return columns, tuple(column for _, column in sorted(key))
+
+
 def _has_our_names(name: str, sql: str, indexes: Iterable[str]) -> bool:
-    """SQLite has no comments on tables: ours are known by the names of their constraints and indexes."""
+    """SQLite has no comments on tables: ours are known by the names of their constraints and indexes (which an adopted
+    infi_voice_monitor has too)."""
+    if name == schema.monitor.name:
+        return False
     constraints = (f"CONSTRAINT pk_{name} ", f"CONSTRAINT uq_{name}_")
     return any(words in sql for words in constraints) or any(index.startswith(f"ix_{name}_") for index in indexes)
