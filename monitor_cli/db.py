@@ -231,7 +231,7 @@ def _engine(url: URL, create: bool, serving: bool) -> Engine:
 def _mysql_session(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SET time_zone='+00:00', innodb_lock_wait_timeout=5, "
+            "SET time_zone='+00:00', innodb_lock_wait_timeout=5, group_concat_max_len=67108864, "
             "sql_mode='STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO'"
         )
 
@@ -304,6 +304,24 @@ def upsert(
     if select is not None:
         lite = lite.from_select(*select)
     return lite.on_conflict_do_update(index_elements=list(key), set_=dict(update(lite.excluded, table)))
+
+
+def insert_rows(
+    conn: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], tail: str = ""
+) -> None:
+    """INSERT many rows in one statement: PyMySQL makes one of it if it is text and each value a placeholder."""
+    mark = "%s" if is_mysql(conn) else "?"
+    marks = ", ".join([mark] * len(columns))
+    conn.exec_driver_sql(
+        f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks}) {tail}".rstrip(), list(rows)
+    )
+
+
+def joined_lines(conn: Connection, column: Any) -> ColumnElement[str]:
+    """A group's values as one text, a line each."""
+    if is_mysql(conn):
+        return func.group_concat(column.op("SEPARATOR")(literal_column("'\n'")))
+    return func.group_concat(column, "\n")
 
 
 def greatest(conn: Connection, *values: Any) -> ColumnElement[Any]:

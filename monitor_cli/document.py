@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from monitor_cli.types import Region, Type
 
 JSON_TYPE = "application/json; charset=utf-8"
 XML_TYPE = "application/xml; charset=utf-8"
+
+_quoted = json.encoder.encode_basestring  # a JSON string with its quotes, UTF-8 unescaped
 
 # What XML 1.0 cannot carry at all, not even as a character reference (section 2.2, Char).
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -48,8 +50,14 @@ def entries(facts: Iterable[tuple[Region, Type, str]]) -> list[Entry]:
 
 
 def to_json(listed: Sequence[Entry]) -> bytes:
-    """The document with these entries as JSON: keys in SPEC order, compact."""
-    return _json({"status": "200", "message": "OK", "data": {"incidents": [_entry(e) for e in listed]}})
+    """The document with these entries as JSON: keys in SPEC order, compact. Written out here, not by json.dumps: the
+    same bytes (a test holds them together) in a third of the time, for each of many callbacks."""
+    incidents = ",".join(
+        f'{{"region":{_quoted(e.region.region)},"region_code":{_quoted(e.region.region_code)},"type":"{e.type.word}",'
+        f'"service":"all","numbers":[{",".join(map(_quoted, e.numbers))}]}}'
+        for e in listed
+    )
+    return f'{{"status":"200","message":"OK","data":{{"incidents":[{incidents}]}}}}'.encode("utf-8", "replace")
 
 
 def to_xml(listed: Sequence[Entry]) -> bytes:
@@ -72,17 +80,7 @@ def error_xml(status: str, message: str) -> bytes:
     return _xml(_tag("status", status) + _tag("message", message))
 
 
-def _entry(e: Entry) -> dict[str, Any]:
-    return {
-        "region": e.region.region,
-        "region_code": e.region.region_code,
-        "type": e.type.word,
-        "service": "all",
-        "numbers": list(e.numbers),
-    }
-
-
-def _json(data: dict[str, Any]) -> bytes:
+def _json(data: dict[str, str]) -> bytes:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 

@@ -16,7 +16,7 @@ from monitor_cli.delivery.slots import Shares
 from monitor_cli.store import claims, planning, settling
 
 MARGIN_SECONDS = 5.0
-OVER_FETCH = 4
+OVER_FETCH = 2
 MOST_NUMBERS = 50_000  # in memory from one claim, but for a single account that has more
 
 

@@ -21,6 +21,7 @@ from monitor_cli.delivery.jobs import Job, Part
 from monitor_cli.delivery.outcome import (
     Schedule,
     Verdict,
+    kept_response,
     settle_answer,
     settle_local,
     settle_nothing_sent,
@@ -29,12 +30,12 @@ from monitor_cli.delivery.outcome import (
     verdict,
 )
 from monitor_cli.delivery.slots import Lanes, Shares
-from monitor_cli.errors import DatabaseAway, MonitorError
+from monitor_cli.errors import DatabaseAway, MonitorError, OutsideError
 from monitor_cli.outbound import signing
 from monitor_cli.outbound.addresses import Policy
 from monitor_cli.outbound.request import Template, check_template
 from monitor_cli.outbound.resolver import Resolver, ResolverFailed, judged_addresses
-from monitor_cli.outbound.transport import Answer, Outgoing, Transport
+from monitor_cli.outbound.transport import Answer, Outgoing, Transport, allow_open_files
 from monitor_cli.outbound.url import Target
 from monitor_cli.store.settling import Attempt, Settlement, Then
 
@@ -47,6 +48,7 @@ WATCH_SECONDS = 0.025
 POLL_SECONDS = 0.25
 AGAIN_SECONDS = 1.0  # after the database failed
 NETWORK_SECONDS = 60.0
+OTHER_FILES = 128  # open files that are no requests
 
 
 @dataclass(slots=True, eq=False)
@@ -85,9 +87,14 @@ class Engine:
         self._stop, self._clock, self._wall = stop, clock, wall
         self._policy = Policy(settings.allow_networks, settings.deny_networks)
         self._transport = Transport(self._policy, settings.connect_timeout, settings.ca_file or None)
+        files = allow_open_files(settings.concurrency + settings.slow_lane + OTHER_FILES)
         self._resolver = Resolver(wake=self._transport.wake)
         self._shares = Shares()
-        self._lanes = Lanes(settings.concurrency, slow=settings.slow_lane, clock=clock)
+        self._lanes = Lanes(
+            settings.concurrency,
+            slow=min(settings.slow_lane, max(1, files - settings.concurrency - OTHER_FILES)),
+            clock=clock,
+        )
         self._desk = Desk(database, self._shares, settings.total_timeout, settings.lease_seconds, clock)
         self._schedule = Schedule(settings.retry_schedule, wall=wall)
         self._ready: deque[Job] = deque()
@@ -102,7 +109,8 @@ class Engine:
         self._next_due: float | None = 0.0  # monotonic; None: nothing will come due
         self._seen_all = False  # _next_due was read after the last settlement
         self._away: DatabaseAway | None = None
-        self._last_contact = clock()
+        self._last_contact = clock() - NETWORK_SECONDS  # no request was answered yet
+        self._fault: str | None = None
 
     def run(self, max_seconds: float | None) -> None:
         """Deliver until nothing more comes due within `max_seconds`; None: until `stop`. Raises DatabaseAway where
@@ -127,6 +135,8 @@ class Engine:
                 self._take_settled(stopping)
         if self._away:
             raise self._away
+        if self._fault:
+            raise OutsideError(f"no customer can be reached: {self._fault}", "check this host's network and resolver")
 
     def wake(self) -> None:
         """Have `stop` asked at once. Safe in a signal handler."""
@@ -340,8 +350,10 @@ class Engine:
         self._lanes.leave(flight)
         now = self._clock()
         if answer.http_status is not None:
-            self._last_contact = now
-        meaning = verdict(answer, now - self._last_contact < NETWORK_SECONDS)
+            self._last_contact, self._fault = now, None
+        meaning = verdict(answer, self._network_works())
+        if meaning is Verdict.LOCAL:
+            self._note_fault(flight, answer.error or "")
         attempt = self._attempt(flight.job, flight.part, flight.started, answer)
         settlement = settle_answer(flight.job, flight.part, answer, meaning, attempt, self._schedule)
         self._log_attempt(flight.job, attempt, settlement)
@@ -357,14 +369,24 @@ class Engine:
 
     def _local_fault(self, flight: Flight, reason: str) -> None:
         self._lanes.leave(flight)
-        log.warning("network.fault", extra={"facts": {"callback": flight.job.claimed.callback.id, "reason": reason}})
+        self._note_fault(flight, reason)
         self._settle_later(flight.job, settle_local(flight.job))
+
+    def _note_fault(self, flight: Flight, reason: str) -> None:
+        """Said once, and only while nobody at all is reached: one customer's broken name server is not our fault."""
+        facts = {"facts": {"callback": flight.job.claimed.callback.id, "reason": reason}}
+        log.log(logging.INFO if self._fault or self._network_works() else logging.WARNING, "network.fault", extra=facts)
+        if not self._network_works():
+            self._fault = reason
+
+    def _network_works(self) -> bool:
+        return self._clock() - self._last_contact < NETWORK_SECONDS
 
     def _attempt(self, job: Job, part: Part, started: float, answer: Answer) -> Attempt:
         at = job.claimed.now + int((started - job.claimed_at) * 1000)
-        text = answer.response.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+        text = kept_response(answer.response, job.claimed.callback)
         duration = int((self._clock() - started) * 1000)
-        return Attempt(at, duration, answer.http_status, answer.error, text or None, part.webhook_id, part.number)
+        return Attempt(at, duration, answer.http_status, answer.error, text, part.webhook_id, part.number)
 
     # --- settlements ------------------------------------------------------------------------------------------------
 

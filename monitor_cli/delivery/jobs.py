@@ -7,7 +7,6 @@ all of it is dropped, or several parts where a GET's URL would be too long.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -133,14 +132,20 @@ class _Renderer:
 
 
 def _entries(tellings: Sequence[Telling]) -> list[Entry]:
+    if len(tellings) == 1:  # by far the most frequent, and nothing to compare
+        (only,) = tellings
+        return [Entry(only.owed.unit.region, only.type, tuple(sorted(set(only.numbers))))]
     return entries((t.owed.unit.region, t.type, number) for t in tellings for number in t.numbers)
 
 
 def _webhook_id(delivery_id: int, tellings: Sequence[Telling], listed: Sequence[Entry]) -> str:
     """The same content of the same delivery has the same id; equal content of a later change has another."""
-    wanted = [(t.owed.unit.channel_id, *t.owed.unit.region, t.owed.wanted) for t in tellings]
-    told = [(*e.region, int(e.type), e.numbers) for e in listed]
-    return "msg_" + hashlib.sha256(json.dumps([delivery_id, wanted, told]).encode()).hexdigest()[:32]
+    parts = [str(delivery_id)]
+    for owed, _, _ in tellings:
+        parts += (str(owed.unit.channel_id), *owed.unit.region, str(owed.wanted))
+    for region, kind, numbers in listed:
+        parts += (*region, kind.word, str(len(numbers)), *numbers)
+    return "msg_" + hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _split(tellings: Sequence[Telling], fits: Callable[[tuple[Telling, ...]], bool]) -> Iterator[tuple[Telling, ...]]:

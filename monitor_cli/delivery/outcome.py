@@ -16,6 +16,7 @@ from typing import Any
 
 from monitor_cli.delivery.jobs import Job, Part, Telling
 from monitor_cli.outbound.transport import Answer
+from monitor_cli.store.claims import CallbackRow
 from monitor_cli.store.settling import Attempt, Settlement, Then, Told
 from monitor_cli.types import Unit
 
@@ -23,6 +24,7 @@ LONGEST_RETRY_AFTER_MS = 24 * 3600 * 1000
 JITTER = 0.2
 OFF_AFTER_MS = 5 * 24 * 3600 * 1000
 OFF_AFTER_FAILURES = 20
+KEPT_BYTES = 1024
 
 
 class Verdict(Enum):
@@ -70,6 +72,19 @@ def verdict(answer: Answer, network_works: bool) -> Verdict:
     if 200 <= status < 300:
         return Verdict.TAKEN
     return Verdict.UNSURE if status in (502, 504) or 520 <= status < 530 else Verdict.REFUSED
+
+
+def kept_response(body: bytes, of: CallbackRow) -> str | None:
+    """The first KiB of an answer as it is kept: without what the customer's own headers and our secrets hold, which
+    an echoing server would bring into our tables."""
+    if not body:
+        return None
+    text = body.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+    for secret in of.secrets:
+        text = text.replace(secret, "***")
+    for _, value in of.headers:
+        text = text.replace(value, "***")
+    return text.encode()[:KEPT_BYTES].decode("utf-8", "ignore")
 
 
 def settle_nothing_sent(job: Job) -> Settlement:

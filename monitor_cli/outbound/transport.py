@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import resource
 import select
 import socket
 import time
@@ -24,7 +25,7 @@ from monitor_cli.outbound.url import Target
 
 USER_AGENT = f"monitor-cli/{__version__}"
 BODY_LIMIT = 64 * 1024
-KEPT = 1024
+KEPT = 4096
 
 # The kernel has no way out, or nothing left to give: no customer can be blamed.
 _NO_NETWORK = {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
@@ -56,7 +57,7 @@ class Answer:
     """What came of a request: an HTTP status, or an error in words.
 
     `arrived`: without a status, whether the customer may have it all the same (a byte was sent). `local` says that the
-    fault is ours: "network" (no way out) or "resources". `response` is the first KiB of the body."""
+    fault is ours: "network" (no way out) or "resources". `response` is the start of the body, at most 4 KiB."""
 
     http_status: int | None
     error: str | None
@@ -65,6 +66,15 @@ class Answer:
     duration_ms: int
     arrived: bool
     local: str | None = None
+
+
+def allow_open_files(wanted: int) -> int:
+    """Raise this process's limit of open files towards `wanted`, as far as its hard limit lets; returns the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        soft = min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
 
 
 class _Transfer:
@@ -84,6 +94,7 @@ class _Transfer:
         self.kept = bytearray()
         self.size = 0
         self.refused: str | None = None
+        self.starved = False
         self.started = time.monotonic()
 
     def _header(self, line: bytes) -> None:
@@ -215,7 +226,11 @@ class Transport:
         if reason:
             transfer.refused = reason
             return pycurl.SOCKET_BAD
-        return socket.socket(family, kind, protocol)
+        try:
+            return socket.socket(family, kind, protocol)
+        except OSError:
+            transfer.starved = True
+            return pycurl.SOCKET_BAD
 
     def _watch(self, event: int, fd: int, _multi: Any, _data: Any) -> None:
         if event == pycurl.POLL_REMOVE:
@@ -268,7 +283,7 @@ def _answer(transfer: _Transfer, code: int | None, words: str) -> Answer:
 
 def _local_fault(transfer: _Transfer, code: int | None) -> str | None:
     number = transfer.curl.getinfo(pycurl.OS_ERRNO)
-    if code in _LOCAL_CODES or number in _NO_RESOURCES:
+    if transfer.starved or code in _LOCAL_CODES or number in _NO_RESOURCES:
         return "resources"
     return "network" if code == pycurl.E_COULDNT_CONNECT and number in _NO_NETWORK and not transfer.refused else None
 

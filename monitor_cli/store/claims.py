@@ -12,9 +12,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, select, text, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, func, select, text, tuple_, update
 
-from monitor_cli.db import AnyRow, is_mysql, now_ms
+from monitor_cli.db import AnyRow, is_mysql, joined_lines, now_ms
+from monitor_cli.errors import MonitorError
 from monitor_cli.schema import callback, delivery, number, owed, subscription
 from monitor_cli.store.channels import chunks, types_of
 from monitor_cli.types import Region, Type, Unit
@@ -129,9 +130,9 @@ def claim(
     owed_units = _owed_units(conn, [row.callback_id for row in rows])
     # Types after the claim and after what is owed: the newest truth, never older than the changes counted in wanted.
     types = types_of(conn, {o.unit.channel_id for units in owed_units.values() for o in units})
-    wanting = {cb: units for cb, units in owed_units.items() if any(needs(o, types.get(o.unit)) for o in units)}
+    wanting = {cb for cb, units in owed_units.items() if any(needs(o, types.get(o.unit)) for o in units)}
     numbers, complete = _numbers(conn, wanting, max_numbers)
-    rows = _give_back(conn, rows, {cb for cb in wanting if cb not in complete})
+    rows = _give_back(conn, rows, wanting.difference(complete))
     return [
         _claimed(
             row,
@@ -196,8 +197,26 @@ def _mark_takeovers(conn: Connection, callback_ids: Sequence[int]) -> None:
 
 
 def _callbacks(conn: Connection, ids: Sequence[int], now: int) -> dict[int, tuple[CallbackRow, AnyRow]]:
+    c = callback.c
+    columns = (
+        c.id,
+        c.account_id,
+        c.url,
+        c.destination,
+        c.payload,
+        c.headers,
+        c.raw_json,
+        c.active,
+        c.not_before,
+        c.failures,
+        c.failing_since,
+        c.modified_at,
+        c.secret,
+        c.old_secret,
+        c.old_secret_until,
+    )
     query = (
-        select(callback, subscription.c.active.label("subscribed"))
+        select(*columns, subscription.c.active.label("subscribed"))
         .outerjoin(subscription, subscription.c.account_id == callback.c.account_id)
         .where(callback.c.id.in_(ids))
     )
@@ -212,7 +231,7 @@ def _callback_row(row: AnyRow, now: int) -> CallbackRow:
         row.url,
         row.destination,
         row.payload,
-        tuple((name, value) for name, value in json.loads(row.headers)),
+        tuple((name, value) for name, value in json.loads(row.headers)) if row.headers != "[]" else (),
         bool(row.raw_json),
         (row.secret, old) if old else (row.secret,),
         row.failures,
@@ -269,11 +288,12 @@ def _owed_units(conn: Connection, callback_ids: Sequence[int]) -> dict[int, tupl
 
 
 def _numbers(
-    conn: Connection, wanting: Mapping[int, Sequence[OwedUnit]], most: int
-) -> tuple[dict[int, dict[int, tuple[str, ...]]], set[int]]:
-    """The numbers of each callback's owed channels, and the callbacks for which all of them were read."""
+    conn: Connection, wanting: Collection[int], most: int
+) -> tuple[dict[int, dict[int, tuple[str, ...]]], Collection[int]]:
+    """The numbers of each callback's owed channels, and the callbacks for which all of them were read. They come as
+    one text for each callback and channel: rows are what costs time."""
     if not wanting:
-        return {}, set()
+        return {}, ()
     channels = (
         select(owed.c.callback_id, owed.c.channel_id)
         .where(owed.c.callback_id.in_(sorted(wanting)), owed.c.wanted > owed.c.told)
@@ -282,23 +302,25 @@ def _numbers(
     )
     same = and_(number.c.account_id == callback.c.account_id, number.c.channel_id == channels.c.channel_id)
     query = (
-        select(channels.c.callback_id, number.c.channel_id, number.c.number)
+        select(channels.c.callback_id, number.c.channel_id, func.count(), joined_lines(conn, number.c.number))
         .select_from(channels)
         .join(callback, callback.c.id == channels.c.callback_id)
         .join(number, same)
+        .group_by(channels.c.callback_id, number.c.channel_id)
         .order_by(channels.c.callback_id)
         .execution_options(stream_results=True)
     )
-    found: dict[int, dict[int, list[str]]] = {}
-    for read, (callback_id, channel_id, value) in enumerate(conn.execute(query)):
-        if callback_id not in found and found and read > most:
-            return _frozen(found), {cb for cb in wanting if cb < callback_id}
-        found.setdefault(callback_id, {}).setdefault(channel_id, []).append(value)
-    return _frozen(found), set(wanting)
-
-
-def _frozen(found: Mapping[int, Mapping[int, list[str]]]) -> dict[int, dict[int, tuple[str, ...]]]:
-    return {cb: {channel: tuple(values) for channel, values in by.items()} for cb, by in found.items()}
+    found: dict[int, dict[int, tuple[str, ...]]] = {}
+    read = 0
+    for callback_id, channel_id, count, lines in conn.execute(query):
+        if read > most and callback_id not in found:
+            return found, {cb for cb in wanting if cb < callback_id}
+        values = tuple(lines.split("\n"))
+        if len(values) != count:
+            raise MonitorError(f"the numbers of callback {callback_id} on channel {channel_id} cannot be read whole")
+        read += count
+        found.setdefault(callback_id, {})[channel_id] = values
+    return found, wanting
 
 
 def _give_back(conn: Connection, rows: Sequence[AnyRow], unread: Collection[int]) -> list[AnyRow]:

@@ -1,0 +1,182 @@
+"""Receivers that are not the bottleneck: nginx (plain and TLS), one that takes a fixed time, one that notes when."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_CONF = """
+worker_processes 1; daemon off; pid {dir}/pid; error_log {dir}/error.log crit;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; keepalive_requests 1000000; client_body_temp_path {dir}; proxy_temp_path {dir};
+  fastcgi_temp_path {dir}; uwsgi_temp_path {dir}; scgi_temp_path {dir};
+  server {{
+    listen 0.0.0.0:{http} backlog=4096; listen 0.0.0.0:{https} ssl backlog=4096;
+    ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem;
+    location / {{ return 200 "ok"; }}
+  }}
+}}
+"""
+
+
+class Nginx:
+    """A private nginx on loopback: `base("http")` and `base("https")` with the CA file to trust."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.http, self.https = directory, _free_port(), _free_port()
+
+    def base(self, case: str) -> tuple[str, str | None]:
+        if case == "https":
+            return f"https://127.0.0.1:{self.https}", str(self.directory / "cert.pem")
+        return f"http://127.0.0.1:{self.http}", None
+
+
+@contextmanager
+def nginx() -> Iterator[Nginx]:
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if not program:
+        raise SystemExit("nginx is missing; on Debian: apt-get install nginx-light")
+    with tempfile.TemporaryDirectory() as directory:
+        front = Nginx(Path(directory))
+        names = ",".join(f"IP:127.0.{1 + i // 100}.{1 + i % 100}" for i in range(200))
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=receiver",
+                "-addext",
+                f"subjectAltName=IP:127.0.0.1,{names}",
+                "-keyout",
+                f"{directory}/key.pem",
+                "-out",
+                f"{directory}/cert.pem",
+            ],
+            check=True,
+            capture_output=True,
+        )
+        conf = Path(directory) / "nginx.conf"
+        conf.write_text(_CONF.format(dir=directory, http=front.http, https=front.https))
+        Path(directory).chmod(0o755)
+        process = subprocess.Popen([program, "-c", str(conf), "-p", directory, "-g", "user root;"])
+        try:
+            _wait_for(front.http)
+            yield front
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+class _AsyncReceiver:
+    """A minimal HTTP/1.1 server on asyncio in a thread: reads a request with its body, calls `received`, answers 200."""
+
+    def __init__(self, delay: float = 0.0) -> None:
+        self._delay = delay
+        self._loop = asyncio.new_event_loop()
+        self.port = _free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> _AsyncReceiver:
+        threading.Thread(target=self._run, daemon=True).start()
+        _wait_for(self.port)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def received(self, target: str) -> None:
+        """Called for each request."""
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(asyncio.start_server(self._serve, "0.0.0.0", self.port, backlog=4096))
+        self._loop.run_forever()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = 0
+                for line in head.split(b"\r\n"):
+                    if line[:15].lower() == b"content-length:":
+                        length = int(line[15:])
+                if length:
+                    await reader.readexactly(length)
+                self.received(head.split(b" ", 2)[1].decode())
+                if self._delay:
+                    await asyncio.sleep(self._delay)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+
+class SlowReceiver(_AsyncReceiver):
+    """Answers after a fixed time. In a process of its own, so that it takes nothing from who measures."""
+
+    def __enter__(self) -> SlowReceiver:
+        code = f"from benchmarks.receivers import serve; serve({self.port}, {self._delay})"
+        self._process = subprocess.Popen([shutil.which("python3") or "python3", "-c", code])
+        _wait_for(self.port)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+
+
+def serve(port: int, delay: float) -> None:
+    receiver = _AsyncReceiver(delay)
+    receiver.port = port
+    receiver._run()
+
+
+class TimingReceiver(_AsyncReceiver):
+    """Notes when the n-th request to /hook/ID came: at[(ID, n)] in time.monotonic() seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: dict[tuple[int, int], float] = {}
+        self._count: Counter[int] = Counter()
+
+    def received(self, target: str) -> None:
+        key = int(target.rsplit("/", 1)[1])
+        self._count[key] += 1
+        self.at[key, self._count[key]] = time.monotonic()
+
+    def wait(self, count: int, seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        while len(self.at) < count and time.monotonic() < ends:
+            time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise SystemExit(f"nothing listens on port {port}")
