@@ -74,9 +74,8 @@ def main(args: list[str] | None = None) -> None:
 def run(args: list[str] | None = None) -> int:
     """The same, returning the exit code."""
     try:
-        cli.main(args, prog_name="monitor-cli", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        # Without standalone mode click gives back what Exit carries; of commands themselves it is None.
+        code = cli.main(args, prog_name="monitor-cli", standalone_mode=False)
     except click.Abort:
         click.echo("monitor-cli: stopped", err=True)
         return 130
@@ -88,7 +87,7 @@ def run(args: list[str] | None = None) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return 1
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _report(error: MonitorError) -> int:

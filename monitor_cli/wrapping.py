@@ -1,0 +1,78 @@
+"""Wrapping: from what sources say about components to what a server's row should hold.
+
+The type of a row is the worst of what is known about it; today that is the type of its component's word, or what the
+source's `status_map` makes of that word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from monitor_cli.config import Source
+from monitor_cli.types import Component, Incident, Type
+
+_WORDS = tuple(kind.word for kind in Type)
+WORD_LENGTH = 50  # of infi_voice_monitor.incident_status
+
+
+class Observation(NamedTuple):
+    """What was said about a server_tag: the word as it is stored, and its type (None: the row keeps its status)."""
+
+    word: str
+    type: Type | None
+    source: str
+    incident: Incident | None
+
+
+class Observed:
+    """What all sources of a run said, by server_tag."""
+
+    def __init__(self) -> None:
+        self.tags: dict[str, Observation] = {}
+        self.shared: dict[str, set[str]] = {}
+        """Tags that several sources have, with their names."""
+        self.unknown: dict[str, set[str]] = {}
+        """By source (each that was read): the words that neither its provider nor its status_map knows."""
+
+    def add(self, source: Source, components: Iterable[Component]) -> None:
+        """Take in what a source said. Of a tag that is there already the worst counts."""
+        types = {word.casefold(): Type.read(kind) for word, kind in source.status_map.items()}
+        unknown = self.unknown.setdefault(source.name, set())
+        for component in components:
+            mapped = types.get(component.word.casefold()) if types else None
+            kind = component.type if mapped is None else mapped
+            if mapped is None and not component.known:
+                unknown.add(component.word)
+            self._take(component.id, Observation(component.word[:WORD_LENGTH], kind, source.name, component.incident))
+
+    def merge(self, other: Observed) -> None:
+        """Take in what another source said."""
+        for name, words in other.unknown.items():
+            self.unknown.setdefault(name, set()).update(words)
+        if not self.tags:
+            self.tags = other.tags
+            return
+        for tag, observation in other.tags.items():
+            self._take(tag, observation)
+
+    def _take(self, tag: str, new: Observation) -> None:
+        old = self.tags.setdefault(tag, new)
+        if old is new:
+            return
+        if old.source != new.source:
+            self.shared.setdefault(tag, {old.source}).add(new.source)
+        if _rank(new) > _rank(old):
+            self.tags[tag] = new
+
+
+def _rank(observation: Observation) -> int:
+    return -1 if observation.type is None else observation.type.value
+
+
+def differs(observation: Observation, word: str | None, final_status: str | None) -> bool:
+    """Whether a row with this incident_status and final_status has to be written. Case alone is no difference."""
+    kind = observation.type
+    if kind is None or (word == observation.word and final_status == _WORDS[kind]):  # most rows, so it comes first
+        return False
+    return Type.read(final_status) is not kind or (word or "").casefold() != observation.word.casefold()
