@@ -1,0 +1,227 @@
+"""docs/database.md holds on MariaDB: its statements are run as they stand there, over a platform's own tables with
+collations mixed, with users who have the documented privileges and no other."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from sqlalchemy import Select, select
+from sqlalchemy.engine import make_url
+
+from monitor_cli import schema
+from monitor_cli.db import Database
+from monitor_cli.errors import ConfigError, MonitorError
+from monitor_cli.store import listing
+from monitor_cli.types import Type
+from tests.support.cli import Cli
+from tests.support.http import Receiver
+from tests.support.mariadb import MariaDB
+from tests.support.stores import Store
+from tests.support.world import World
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "database.md"
+LOCAL = {"MONITOR_ALLOW_NETWORKS": "127.0.0.0/8"}
+MakeCli = Callable[[str | None], Cli]
+
+
+def blocks() -> list[list[str]]:
+    """The SQL of the page: its blocks' statements, in its order."""
+    found = re.findall(r"^```sql\n(.*?)^```$", DOCS.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [[statement.strip() for statement in block.split(";\n") if statement.strip()] for block in found]
+
+
+USERS, GRANTS, TABLES, COLUMNS, VIEWS = blocks()
+
+
+class Platform(NamedTuple):
+    """A platform's database, upgraded as the page says, and its users' URLs."""
+
+    store: Store
+    upgrade: str
+    cron: str
+    api: str
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+@pytest.fixture
+def platform(mariadb: MariaDB, make_cli: MakeCli) -> Iterator[Platform]:
+    store = Store("mariadb", mariadb.create_database())
+    name = str(make_url(store.url).database)
+
+    def own(statement: str) -> str:
+        """On this database and address, with users of this test's own."""
+        named = statement.replace("voice.", f"`{name}`.").replace("'localhost'", "'127.0.0.1'")
+        return re.sub(r"'monitor_(\w+)'@", rf"'{name}_\1'@", named)
+
+    def url(user: str) -> str:
+        password = re.search(rf"'monitor_{user}'@'localhost' IDENTIFIED BY '(.*)'", "\n".join(USERS))
+        assert password is not None
+        port = mariadb.port
+        whole = make_url(f"mysql+pymysql://{name}_{user}@127.0.0.1:{port}/{name}").set(password=password[1])
+        return whole.render_as_string(hide_password=False)
+
+    mariadb.execute(*map(own, USERS))
+    mariadb.execute(*TABLES, *COLUMNS, *VIEWS, database=name)
+    users = "(1, 'acme', 'key-a', 0), (2, 'Zürich', 'key-b', 0), (3, 'closed', 'key-c', 1), (4, 'keyless', NULL, 0)"
+    mariadb.execute(
+        f"INSERT INTO users (id, login, api_key, closed) VALUES {users}",
+        "INSERT INTO user_plugins VALUES (1, 'health-check', 'active'), (2, 'health-check', 'inactive'), "
+        "(1, 'billing', 'inactive')",
+        "INSERT INTO rented_numbers (user_id, msisdn, channel, released) VALUES (1, '+911', 7, NULL), "
+        "(1, '+912', 7, '2020-01-01'), (1, '+913', 8, NULL), (2, '+914', 7, NULL)",
+        database=name,
+    )
+    make_cli(url("upgrade")).ok("db", "upgrade")
+    mariadb.execute(*map(own, GRANTS))
+    yield Platform(store, url("upgrade"), url("cron"), url("api"))
+    store.close()
+
+
+def explain(store: Store, query: Select[tuple[object, ...]]) -> list[dict[str, object]]:
+    with store.read() as conn:
+        sql = str(query.compile(dialect=conn.dialect, compile_kwargs={"literal_binds": True}))
+        return [dict(row) for row in conn.exec_driver_sql("EXPLAIN " + sql.replace("%", "%%")).mappings()]
+
+
+def test_the_page_names_every_table_of_ours() -> None:
+    granted = set(re.findall(r"voice\.(infi_\w+) TO 'monitor_cron'", "\n".join(GRANTS)))
+    assert granted == {*schema.metadata.tables, schema.VERSION_TABLE}
+
+
+def test_the_views_are_of_the_right_shape(platform: Platform, make_cli: MakeCli) -> None:
+    make_cli(platform.cron)("db", "check").quiet()
+    with platform.store.read() as conn:
+        accounts = conn.execute(select(schema.account).order_by(schema.account.c.id)).all()
+        assert accounts == [(1, "acme", digest("key-a")), (2, "Zürich", digest("key-b"))]
+        assert set(conn.execute(select(schema.subscription)).all()) == {(1, 1), (2, 0)}
+        assert set(conn.execute(select(schema.number)).all()) == {(1, "+911", 7), (1, "+913", 8), (2, "+914", 7)}
+
+
+def test_the_lookups_use_indexes_through_the_views(platform: Platform, mariadb: MariaDB) -> None:
+    many = ", ".join(f"({n}, 'user{n}', 'key-{n}')" for n in range(1000, 4000))
+    rented = ", ".join(f"({n}, '+{n}', {n})" for n in range(1000, 4000))
+    name = make_url(platform.store.url).database
+    mariadb.execute(
+        f"INSERT INTO users (id, login, api_key) VALUES {many}",
+        f"INSERT INTO rented_numbers (user_id, msisdn, channel) VALUES {rented}",
+        "INSERT INTO user_plugins SELECT id, 'health-check', 'active' FROM users WHERE id >= 1000",
+        "ANALYZE TABLE users, rented_numbers, user_plugins",
+        database=name,
+    )
+    by_key = select(schema.account.c.id).where(schema.account.c.api_key_sha256 == digest("key-2000"))
+    (row,) = explain(platform.store, by_key)
+    assert (row["key"], str(row["rows"])) == ("users_api_key_sha256", "1")
+    asked = {
+        str(row["table"]): row for row in explain(platform.store, listing._LISTING.params(digest=digest("key-2000")))
+    }
+    assert (asked["users"]["key"], asked["user_plugins"]["key"]) == ("users_api_key_sha256", "PRIMARY")
+    assert asked["rented_numbers"]["key"] == "rented_numbers_user_channel"
+    concerned = (
+        select(schema.callback.c.id)
+        .join(schema.number, schema.number.c.account_id == schema.callback.c.account_id)
+        .join(schema.subscription, schema.subscription.c.account_id == schema.number.c.account_id)
+        .where(schema.number.c.channel_id.in_([2000, 2001]), schema.subscription.c.active == 1)
+    )
+    plan = {str(row["table"]): row for row in explain(platform.store, concerned)}
+    assert plan["rented_numbers"]["key"] in ("rented_numbers_channel_user", "rented_numbers_user_channel")
+    assert plan["user_plugins"]["key"] == "PRIMARY"
+    for table in ("rented_numbers", "user_plugins"):
+        assert int(str(plan[table]["rows"])) < 10
+
+
+def test_an_outage_reaches_customers_and_the_api_through_views(
+    platform: Platform, make_cli: MakeCli, receiver: Receiver
+) -> None:
+    """The whole way, with the cron jobs' user and the API's."""
+    cron, world = make_cli(platform.cron), World(platform.store)
+    server = world.server(channel=7, region="Zürich", region_code="ZH")
+    heard, silent = receiver.url("/acme"), receiver.url("/inactive")
+    for account, address in (("acme", heard), ("Zürich", silent)):
+        cron.ok(
+            "callback",
+            "add",
+            "--account",
+            account,
+            "--title",
+            "t",
+            "--name",
+            "n",
+            "--url",
+            address,
+            "--raw-json",
+            env=LOCAL,
+        )
+    world.flag(server, "critical")
+    cron.process("callback-run", env=LOCAL).quiet()
+    assert [request.path for request in receiver.requests] == ["/acme"]
+    assert receiver.requests[0].body.decode().count('"+911"') == 1
+    assert '"type":"critical"' in receiver.requests[0].body.decode()
+
+    api = Database(platform.api, serving=True)
+    found = api.query(lambda conn: listing.of_key(conn, digest("key-a")))
+    assert found is not None
+    assert [(entry.type, entry.numbers) for entry in found.entries] == [(Type.CRITICAL, ("+911",))]
+    inactive = api.query(lambda conn: listing.of_key(conn, digest("key-b")))
+    assert inactive is not None
+    assert not inactive.subscribed
+    assert api.query(lambda conn: listing.of_key(conn, digest("key-c"))) is None
+    api.close()
+
+
+def test_the_api_user_can_read_what_it_needs_and_write_nothing(platform: Platform) -> None:
+    api = Database(platform.api)
+    api.check_revision()
+    for table in (schema.monitor, *schema.ACCOUNT_TABLES):
+        with api.read() as conn:
+            conn.execute(select(table).limit(1)).all()
+    for statement in (schema.monitor.update().values(used=1), schema.monitor.delete(), schema.callback.select()):
+        with pytest.raises(ConfigError, match="denied"), api.write() as conn:
+            conn.execute(statement)
+    api.close()
+
+
+def test_the_cron_user_changes_no_table(platform: Platform, make_cli: MakeCli) -> None:
+    cron = make_cli(platform.cron)
+    denied = cron("db", "downgrade", "--yes")
+    assert denied.code == 78
+    assert "denied" in denied.err
+    assert "choose" not in denied.err
+    cron("db", "check").quiet()
+    with pytest.raises(MonitorError, match="denied"), Database(platform.cron).write() as conn:
+        conn.execute(schema.monitor.delete())
+
+
+def test_check_tells_a_user_without_rights_what_it_may_not_read(platform: Platform, make_cli: MakeCli) -> None:
+    result = make_cli(platform.api)("db", "check")
+    assert result.code == 78
+    assert "infi_voice_monitor_callback cannot be read: SELECT command denied" in result.err
+    assert "infi_voice_monitor_callback is missing" not in result.err
+    assert "infi_voice_monitor_account" not in result.err
+
+
+def test_the_upgrader_can_take_everything_back(platform: Platform, make_cli: MakeCli) -> None:
+    upgrader = make_cli(platform.upgrade)
+    upgrader.ok("db", "downgrade", "--yes")
+    upgrader.ok("db", "downgrade", "--yes")
+    with platform.store.read() as conn:
+        left = set(conn.exec_driver_sql("SHOW TABLES").scalars())
+    views = {table.name for table in schema.ACCOUNT_TABLES}
+    assert left == {"infi_voice_monitor", "users", "user_plugins", "rented_numbers", *views}
+    upgrader.ok("db", "upgrade")
+
+
+def test_commands_that_would_write_to_a_view_say_why(platform: Platform, make_cli: MakeCli) -> None:
+    admin = make_cli(platform.store.url)
+    for args in (["account", "add", "new"], ["number", "add", "acme", "--channel", "7", "+999"]):
+        result = admin(*args)
+        assert result.code == 1
+        assert "view" in result.err
+    assert [row["name"] for row in admin.ok("account", "list", "--json").json] == ["acme", "Zürich"]
