@@ -59,6 +59,8 @@ def read(source: Source, files: Sequence[File] = ()) -> list[Component]:
         documents = [decode(file.body, file.name) for file in files]
         with _placed(lambda: files[0].name):
             return read_documents(source.provider, documents)
+    if not is_url(source.url):
+        raise SourceError(f"{shown(source.url)} is not a URL that can be fetched")
     with Fetcher(source) as fetcher, _placed(lambda: fetcher.address):
         return read_page(source.provider, source.url, fetcher.get)
 
@@ -92,6 +94,15 @@ def decode(body: bytes, where: str) -> Any:
         raise SourceError(f"{where}: the answer is not JSON, or not all of it ({error})") from None
     except ValueError as error:  # not the encoding that its first bytes promise; a number of thousands of digits
         raise SourceError(f"{where}: the answer is not JSON that can be read ({_first_line(error)})") from None
+
+
+def is_url(url: str) -> bool:
+    """Whether this is an http or https URL with a host."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def shown(url: str) -> str:
@@ -171,8 +182,7 @@ class Fetcher:
                 with self._ask(url, headers) as response:
                     if response.status_code not in _REDIRECTS or "location" not in response.headers:
                         return self._body(response, url)
-                    target = urljoin(url, response.headers["location"])
-                _judge_redirect(url, target)
+                    target = _redirected(url, response.headers["location"])
                 if _origin(url) != _origin(target):
                     headers = _HEADERS  # the source's own may hold a key, which is not for others
             except _FAILURES as error:
@@ -215,12 +225,17 @@ class Fetcher:
         return SourceError(f"{shown(url)}: {_cause(error)}")
 
 
-def _judge_redirect(url: str, target: str) -> None:
-    scheme = urlsplit(target).scheme
-    if scheme not in ("http", "https"):
-        raise SourceError(f"{shown(url)}: redirects to {shown(target)}, which is neither http nor https")
-    if scheme == "http" and urlsplit(url).scheme == "https":
+def _redirected(url: str, location: str) -> str:
+    """Where a redirect leads. Raises SourceError where it may not be followed."""
+    try:
+        target = urljoin(url, location)
+    except ValueError:
+        target = ""
+    if not is_url(target):
+        raise SourceError(f"{shown(url)}: redirects to something that is no http or https URL")
+    if urlsplit(target).scheme == "http" and urlsplit(url).scheme == "https":
         raise SourceError(f"{shown(url)}: redirects from https down to {shown(target)}")
+    return target
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 import click
 
@@ -17,7 +16,7 @@ from monitor_cli.cli.output import cell, print_rows
 from monitor_cli.config import Settings, Source
 from monitor_cli.errors import ConfigError, OutsideError, SourceError, UsageError
 from monitor_cli.providers import AUTO, PROVIDERS
-from monitor_cli.sources import LIMIT, File, shown
+from monitor_cli.sources import LIMIT, File, is_url, shown
 from monitor_cli.sync.reading import Wanted
 from monitor_cli.sync.run import Change, Outcome, preview, synchronise
 
@@ -166,17 +165,8 @@ def _judge(source: Source, from_flag: bool, from_files: bool) -> None:
         near = difflib.get_close_matches(source.provider, [AUTO, *PROVIDERS], 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join([AUTO, *PROVIDERS])}"
         raise ConfigError(f"the source {source.name!r} has an unknown provider {source.provider!r}", hint)
-    if from_files:
-        return
-    try:
-        parts = urlsplit(source.url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise kind(
-            f"the URL of the source {source.name!r} is none: {shown(source.url)}", "write it as https://host/path"
-        )
+    if not from_files and not is_url(source.url):
+        raise kind(f"the URL of the source {source.name!r} is none: {shown(source.url)}", "write it as https://host/path")
 
 
 def _name_of(url: str) -> str:
