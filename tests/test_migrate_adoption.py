@@ -123,6 +123,41 @@ def test_the_table_as_the_contract_has_it_is_adopted(engine: Store, make_cli: Ma
     assert (bytes_of(engine), created_as(engine)) == (rows, statement)
 
 
+def test_a_table_that_others_hold_is_not_waited_for_without_end(
+    php: Store, make_cli: MakeCli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate.run, "LOCK_WAIT_SECONDS", 1)
+    cli = make_cli(php.url)
+    with php.read() as conn:
+        conn.exec_driver_sql(f"SELECT COUNT(*) FROM {MONITOR}").scalar_one()
+        busy = cli("db", "upgrade")
+    assert busy.code == 75
+    assert "is busy" in busy.err
+    cli.ok("db", "upgrade")
+    cli("db", "check").quiet()
+
+
+def test_values_that_only_a_wider_column_holds_are_worked_with(engine: Store, make_cli: MakeCli) -> None:
+    wide = {"server_id SMALLINT": "server_id BIGINT", "channel_id INT": "channel_id BIGINT"}
+    statement = plain(engine)
+    for name in ("name", "region", "region_code"):
+        wide[f"{name} VARCHAR(100)"] = f"{name} VARCHAR(255)"
+    for old, new in wide.items():
+        statement = statement.replace(old, new, 1)
+    long = "x" * 255
+    row = f"(1, 3000000000, '{long}', 'tag', 5000000000, '{long}', '{long}', 'operational', 0)"
+    columns = "id, server_id, name, server_tag, channel_id, region, region_code, final_status, status_report"
+    execute(engine, statement, f"INSERT INTO {MONITOR} ({columns}) VALUES {row}")
+    cli = make_cli(engine.url)
+    cli.ok("db", "upgrade")
+    cli.ok("account", "add", "acme")
+    execute(engine, f"INSERT INTO {schema.number.name} VALUES (1, '+911', 5000000000)")
+    cli.ok("server", "edit", "1", "--final-status", "critical")
+    with engine.read() as conn:
+        change = conn.execute(schema.change.select()).one()
+    assert (change.server_id, change.channel_id, change.region, change.name) == (3000000000, 5000000000, long, long)
+
+
 def test_an_index_of_theirs_on_the_same_columns_is_enough(engine: Store, make_cli: MakeCli) -> None:
     theirs = {"theirs_a": ("channel_id", "server_tag"), "theirs_b": ("status_report",)}
     execute(engine, plain(engine), *(f"CREATE INDEX {n} ON {MONITOR} ({', '.join(c)})" for n, c in theirs.items()))
