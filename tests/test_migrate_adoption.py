@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,14 @@ def created_as(store: Store) -> str:
         return str(conn.exec_driver_sql(f"SHOW CREATE TABLE {MONITOR}").one()[1])
 
 
+PAGE = """
+{"page": {"id": "p", "name": "Voice", "url": "https://status.example"},
+ "components": [{"id": "tag-é", "name": "Bangalore", "status": "major_outage", "group": false},
+                {"id": "t ", "name": "Zürich", "status": "operational", "group": false}],
+ "incidents": [], "scheduled_maintenances": [], "status": {"indicator": "major", "description": "Major outage"}}
+"""
+
+
 @pytest.fixture
 def php(mariadb: MariaDB) -> Store:
     store = Store("mariadb", mariadb.create_database())
@@ -110,6 +119,29 @@ def test_the_table_of_the_php_plugin_goes_up_and_down_unharmed(php: Store, make_
     assert bytes_of(php) == rows
     assert created_as(php) == statement
     assert set(shapes(php)) == {MONITOR}
+
+
+def test_after_a_sync_only_what_it_changed_differs(php: Store, make_cli: MakeCli, tmp_path: Path) -> None:
+    """`Operational` counts as operational, an unknown word and NULL as never told; the other rows keep every byte."""
+    page = tmp_path / "summary.json"
+    page.write_text(PAGE, "utf-8")
+    cli = make_cli(php.url)
+    before = {row[0]: row for row in bytes_of(php)}
+    cli.ok("db", "upgrade")
+    cli.ok("incident-sync", "--provider", "statuspage", "--file", str(page))
+    cli.ok("db", "downgrade", "--yes")
+    after = {row[0]: row for row in bytes_of(php)}
+    columns = list(shapes(php)[MONITOR].columns)
+    differing = {
+        int(str(key), 16): {name for name, old, new in zip(columns, row, after[key], strict=True) if old != new}
+        for key, row in before.items()
+    }
+    written = {"incident_status", "final_status", "status_report", "modified"}
+    assert differing == {1: written, 2: set(), 3: written - {"status_report"}, 77: set()}
+    with php.read() as conn:
+        rows = conn.exec_driver_sql(f"SELECT id, incident_status, final_status, status_report FROM {MONITOR}").all()
+    assert rows[0] == (1, "major_outage", "critical", 1)
+    assert rows[2] == (3, "operational", "operational", 1)
 
 
 def test_the_table_as_the_contract_has_it_is_adopted(engine: Store, make_cli: MakeCli) -> None:

@@ -26,6 +26,11 @@ from tests.support.world import World
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "database.md"
 LOCAL = {"MONITOR_ALLOW_NETWORKS": "127.0.0.0/8"}
+PAGE = """
+{"page": {"id": "p", "name": "Voice", "url": "https://status.example"},
+ "components": [{"id": "zh-1", "name": "Zurich", "status": "major_outage", "group": false}],
+ "incidents": [], "scheduled_maintenances": [], "status": {"indicator": "major", "description": "Major outage"}}
+"""
 MakeCli = Callable[[str | None], Cli]
 
 
@@ -138,11 +143,11 @@ def test_the_lookups_use_indexes_through_the_views(platform: Platform, mariadb: 
 
 
 def test_an_outage_reaches_customers_and_the_api_through_views(
-    platform: Platform, make_cli: MakeCli, receiver: Receiver
+    platform: Platform, make_cli: MakeCli, receiver: Receiver, tmp_path: Path
 ) -> None:
     """The whole way, with the cron jobs' user and the API's."""
     cron, world = make_cli(platform.cron), World(platform.store)
-    server = world.server(channel=7, region="Zürich", region_code="ZH")
+    world.server(channel=7, tag="zh-1", region="Zürich", region_code="ZH")
     heard, silent = receiver.url("/acme"), receiver.url("/inactive")
     for account, address in (("acme", heard), ("Zürich", silent)):
         cron.ok(
@@ -159,7 +164,9 @@ def test_an_outage_reaches_customers_and_the_api_through_views(
             "--raw-json",
             env=LOCAL,
         )
-    world.flag(server, "critical")
+    page = tmp_path / "summary.json"
+    page.write_text(PAGE)
+    cron.ok("incident-sync", "--provider", "statuspage", "--file", str(page))
     cron.process("callback-run", env=LOCAL).quiet()
     assert [request.path for request in receiver.requests] == ["/acme"]
     assert receiver.requests[0].body.decode().count('"+911"') == 1
