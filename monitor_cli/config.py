@@ -31,6 +31,16 @@ def _text(value: object) -> str:
     return value
 
 
+def _file(value: object) -> str:
+    path = _text(value)
+    try:
+        if path:
+            Path(path).open("rb").close()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"names a file that cannot be read: {path}: {_reason(error)}") from None
+    return path
+
+
 def _integer(low: int, high: int) -> Callable[[object], int]:
     def read(value: object) -> int:
         if isinstance(value, str) and re.fullmatch(r"\d{1,12}", value):
@@ -152,7 +162,7 @@ class Settings:
     connect_timeout: float = setting(5.0, _number(0.05, 60), "seconds for reaching a customer's server")
     total_timeout: float = setting(15.0, _number(0.1, 120), "seconds for a whole callback request")
     slow_lane: int = setting(2048, _integer(1, 100_000), "requests in flight that have taken over a second")
-    ca_file: str = setting("", _text, "certificate authorities for callbacks, instead of the system's")
+    ca_file: str = setting("", _file, "certificate authorities for callbacks, instead of the system's")
     lease_seconds: float = setting(
         60.0, _number(1, 3600), "how long a claimed delivery is held; never less than twice total_timeout and 10 s"
     )
@@ -193,9 +203,15 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
 
 
 def _resolve_database(values: dict[str, Any], origins: dict[str, str]) -> None:
-    if values.get("database_url"):
+    """Where both name the database, the URL and the file with it, the one that was said closer by counts."""
+
+    def nearness(name: str) -> int:
+        return ("default", "file", "environment", "flag").index(origins[name].split()[0])
+
+    file = values.get("database_url_file")
+    if values.get("database_url") and (not file or nearness("database_url") >= nearness("database_url_file")):
         return
-    if file := values.get("database_url_file"):
+    if file:
         values["database_url"] = read_secret_file(file, "database_url_file")
         origins["database_url"] = f"file {file}"
     else:

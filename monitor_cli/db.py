@@ -64,8 +64,7 @@ class Database:
 
     @property
     def where(self) -> str:
-        """The URL for people: without the password, and without the query, where one may stand too."""
-        return self.url.difference_update_query(self.url.query).render_as_string(hide_password=True)
+        return _shown(self.url)
 
     @property
     def is_mysql(self) -> bool:
@@ -177,14 +176,25 @@ def _translate(error: exc.DBAPIError, where: str) -> MonitorError:
     return MonitorError(f"the database {where} refused a statement: {reason}")
 
 
+def described(url: str | URL) -> str:
+    """A database_url for people: without the password, and without the query, where one may stand too. Raises
+    ConfigError (78) where it is none, or names a store or an option file that is not there."""
+    return _shown(_parse(url))
+
+
+def _shown(url: URL) -> str:
+    return url.difference_update_query(url.query).render_as_string(hide_password=True)
+
+
 def _parse(url: str | URL) -> URL:
     try:
         parsed = make_url(url)
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):
         raise ConfigError(
             "database_url is not a URL",
             "write it as mysql+pymysql://user:password@host/database or sqlite:////path/file.db",
         ) from None
+    _check_option_file(parsed)
     if parsed.get_backend_name() in ("mysql", "mariadb") and parsed.get_driver_name() == "pymysql":
         return parsed
     if parsed.get_backend_name() == "sqlite" and parsed.get_driver_name() == "pysqlite":
@@ -195,6 +205,19 @@ def _parse(url: str | URL) -> URL:
         f"database_url names a store that is not supported: {parsed.drivername}",
         "use mysql+pymysql:// (MySQL 8, MariaDB 10.6 and newer) or sqlite:///",
     )
+
+
+def _check_option_file(url: URL) -> None:
+    """PyMySQL passes over an option file that is not there, and would then try some other user and host."""
+    path = url.query.get("read_default_file")
+    if not isinstance(path, str):
+        return
+    try:
+        Path(path).expanduser().open("rb").close()
+    except OSError as error:
+        raise ConfigError(
+            f"database_url: read_default_file {path}: {error.strerror}", "check the path and who may read it"
+        ) from None
 
 
 _WORKING: dict[str, Any] = {
