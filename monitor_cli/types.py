@@ -15,9 +15,10 @@ class Type(IntEnum):
     WARNING = 1
     CRITICAL = 2
 
-    @property
-    def word(self) -> str:
-        return self.name.lower()
+    word: str
+
+    def __init__(self, _value: int) -> None:
+        self.word = self.name.lower()  # a plain attribute: it is read for each of many callbacks
 
     def __str__(self) -> str:
         return self.word

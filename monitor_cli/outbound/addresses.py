@@ -90,6 +90,7 @@ class Policy:
     deny: tuple[Network, ...] = ()
 
 
+@lru_cache(maxsize=4096)
 def refusal(address: str | Address, policy: Policy) -> str | None:
     """Why a customer's request may not go to this address; None where it may.
 
@@ -107,7 +108,6 @@ def refusal(address: str | Address, policy: Policy) -> str | None:
     return _judge(parsed, policy)
 
 
-@lru_cache(maxsize=4096)
 def _judge(address: Address, policy: Policy) -> str | None:
     name, inner = _unwrap(address)
     for form in (address, *inner):

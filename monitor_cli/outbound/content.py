@@ -47,17 +47,17 @@ VALUES: dict[str, Callable[[Content], str]] = {
 
 def content_of(entries: Sequence[Entry], event_id: str, timestamp: int) -> Content:
     """The content that these entries (document.entries) make; `timestamp` in unix seconds."""
-    kind = worst(entry.type for entry in entries)
-    return Content(
-        document=document.to_json(entries),
-        event_id=event_id,
-        timestamp=timestamp,
-        type=(Type.OPERATIONAL if kind is None else kind).word,
-        region=_joined(entry.region.region for entry in entries),
-        region_code=_joined(entry.region.region_code for entry in entries),
-        numbers=_joined(number for entry in entries for number in entry.numbers),
-        message=_message(entries),
-    )
+    if len(entries) == 1:  # by far the most frequent: nothing to join or to compare
+        ((region, code), kind, numbers) = entries[0]
+        facts = (kind, region, code, ",".join(numbers))
+    else:
+        facts = (
+            worst(entry.type for entry in entries) or Type.OPERATIONAL,
+            _joined(entry.region.region for entry in entries),
+            _joined(entry.region.region_code for entry in entries),
+            _joined(number for entry in entries for number in entry.numbers),
+        )
+    return Content(document.to_json(entries), event_id, timestamp, facts[0].word, *facts[1:], _message(entries))
 
 
 def _joined(values: Iterable[str]) -> str:

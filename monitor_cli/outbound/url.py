@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from monitor_cli.errors import UsageError
@@ -91,8 +91,7 @@ def split_url(url: str) -> tuple[Target, str]:
     authority = _AUTHORITY.match(url, scheme.end())
     if not authority:
         raise _refused(f"there is no // after {name}:")
-    host, port = _split_authority(authority[1])
-    return _target(name, host, port), url[authority.end() :]
+    return _target_of(name, authority[1]), url[authority.end() :]
 
 
 def _refused(why: str, hint: str | None = None) -> RefusedURL:
@@ -123,6 +122,11 @@ def _split_authority(authority: str) -> tuple[str, str | None]:
     if not match:
         raise _refused("its host and port cannot be read", "write host, host:port or [IPv6]:port")
     return match[1], match[2]
+
+
+@lru_cache(maxsize=4096)
+def _target_of(scheme: str, authority: str) -> Target:
+    return _target(scheme, *_split_authority(authority))
 
 
 def _target(scheme: str, host: str, port_text: str | None) -> Target:
