@@ -5,10 +5,13 @@ What matters to a customer's key: granian's own access log, which would show que
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import resource
+import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -31,6 +34,7 @@ HEADER_SECONDS = 10  # for a request's head to arrive, and for a connection to s
 HEAD_BYTES = 64 * 1024
 STOP_SECONDS = 30  # for requests in flight when asked to stop; a query ends within 10
 _MAX_CONNECTIONS = 8192  # for each worker: granian counts idle and dripping ones too
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 _SPARE_FILES = 64  # for the database, logs and libraries
 
 
@@ -63,6 +67,7 @@ def run(settings: Settings, host: str, port: int, workers: int, started: Callabl
             workers_kill_timeout=STOP_SECONDS,
         )
         server.on_startup(lambda: started(f"http://{f'[{address}]' if ':' in address else address}:{port}"))
+        os.register_at_fork(after_in_child=_default_signals)
         server.serve(target_loader=partial(_load, settings), wrap_loader=False)
 
 
@@ -117,6 +122,21 @@ def _ensure_logging() -> None:
         configure_logging(0, "text")
 
 
+def _default_signals() -> None:
+    """A worker that is told to stop before granian gave it handlers of its own would put that down to the main
+    process's, which it inherits, and go on; there is nothing in flight yet."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _load(settings: Settings) -> api.Application:
+    """In a worker: the application that it serves."""
+    _die_with_parent()
     _ensure_logging()
     return api.build(settings)
+
+
+def _die_with_parent() -> None:
+    """Where the main process is killed the workers end too: they would go on to hold the port, unseen."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

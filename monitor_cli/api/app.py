@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from monitor_cli import document
 from monitor_cli.api import request
+from monitor_cli.api.body import Busy
 from monitor_cli.api.reader import Reader
 from monitor_cli.api.request import Environ
 from monitor_cli.errors import MonitorError
@@ -83,7 +84,10 @@ class Application:
         return refusal(200, "OK")
 
     def _incidents(self, environ: Environ) -> Answer:
-        asked = request.read(environ)
+        try:
+            asked = request.read(environ)
+        except Busy as error:
+            return refusal(503, error.message, request.wanted_format(environ), ("Retry-After", "1"))
         if asked.unclear is not None:
             return refusal(400, asked.unclear, asked.format)
         if asked.key is None:

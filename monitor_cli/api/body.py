@@ -1,8 +1,9 @@
-"""Reading the form of a POST: bounded in size, in time and in how many threads may wait for one.
+"""Reading the form of a POST: bounded in size, and in how many threads may wait for one.
 
-A WSGI server reads the body when it is asked to, so a client that drips it would hold one of few threads for as long as
-it likes. Here a helper thread waits for it, the request's own only PATIENCE_SECONDS; a helper that is left alone ends
-when its client goes away.
+A WSGI server reads a body when it is asked to, and gives the thread back only when the client has sent it or gone
+away (tried: granian keeps it even where the application has stopped waiting). So clients that drip their forms may
+hold some of the threads, never all: requests without a body are always answered. A proxy in front that buffers
+requests (docs/serving.md) keeps such clients out altogether.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ from monitor_cli.errors import MonitorError
 
 LIMIT = 16 * 1024  # bytes of a form
 FORM = "application/x-www-form-urlencoded"
-PATIENCE_SECONDS = 1.0
-_WAITING = 2  # requests that wait for a form at once; serve.THREADS is more, so that others are answered meanwhile
-_HELPERS = 64  # threads that may hang on dripping clients
+READERS = 2  # threads that may wait for forms; serve.THREADS is more
+_QUEUE_SECONDS = 0.05  # forms that have arrived are read in microseconds
 
-_waiting = threading.BoundedSemaphore(_WAITING)
-_helpers = threading.BoundedSemaphore(_HELPERS)
+_reading = threading.BoundedSemaphore(READERS)
 
 
 class BadBody(MonitorError):
-    """A body that is not a form of fair size, sent in fair time."""
+    """A body that is not a form of fair size."""
+
+
+class Busy(MonitorError):
+    """All threads that may wait for a form wait for one."""
 
 
 def read_form(environ: dict[str, Any]) -> str:
-    """The form as text, not yet decoded; '' where there is no body. Raises BadBody."""
+    """The form as text, not yet decoded; '' where there is no body. Raises BadBody, Busy."""
     length = environ.get("CONTENT_LENGTH") or ""
     # Without a length the body can be read only where the server says that it ends it (chunked transfer coding).
     ended = bool(environ.get("wsgi.input_terminated")) and "HTTP_TRANSFER_ENCODING" in environ
@@ -36,7 +39,7 @@ def read_form(environ: dict[str, Any]) -> str:
     if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != FORM:
         raise BadBody(f"The body must be {FORM}")
     expected = _length(length) if length else None
-    body = _read_in_time(environ["wsgi.input"], LIMIT + 1 if expected is None else expected)
+    body = _read(environ["wsgi.input"], LIMIT + 1 if expected is None else expected)
     if len(body) > LIMIT:
         raise BadBody(f"The body is longer than {LIMIT} bytes")
     if expected is not None and len(body) < expected:
@@ -52,30 +55,13 @@ def _length(text: str) -> int:
     return int(text)
 
 
-def _read_in_time(stream: Any, size: int) -> bytes:
-    if not _waiting.acquire(timeout=PATIENCE_SECONDS / 2):
-        raise BadBody("Too many bodies are on their way; try again, or use GET")
+def _read(stream: Any, size: int) -> bytes:
+    if not _reading.acquire(timeout=_QUEUE_SECONDS):
+        raise Busy("Too many forms are on their way; try again, or use GET")
     try:
-        helpers = _helpers
-        if not helpers.acquire(blocking=False):
-            raise BadBody("Too many bodies are on their way; try again, or use GET")
-        read: list[bytes] = []
-        helper = threading.Thread(target=_read, args=(stream, size, read, helpers), name="body", daemon=True)
-        helper.start()
-        helper.join(PATIENCE_SECONDS)
-        if helper.is_alive():
-            raise BadBody(f"The body did not arrive within {PATIENCE_SECONDS:g} s")
+        body: bytes = stream.read(size)
+    except (OSError, ValueError, EOFError):  # the client has gone, or sends what its server cannot understand
+        raise BadBody("The body could not be read") from None
     finally:
-        _waiting.release()
-    if not read:
-        raise BadBody("The body could not be read")
-    return read[0]
-
-
-def _read(stream: Any, size: int, read: list[bytes], helpers: threading.BoundedSemaphore) -> None:
-    try:
-        read.append(stream.read(size))
-    except (OSError, ValueError, EOFError):
-        pass  # the client has gone, or sends what its server cannot understand
-    finally:
-        helpers.release()
+        _reading.release()
+    return body

@@ -20,6 +20,10 @@ REST_SECONDS = 1.0  # after a failure nobody dials for so long: requests are ref
 log = logging.getLogger(__name__)
 
 
+class Resting(DatabaseAway):
+    """Not dialled: a failure was a moment ago."""
+
+
 class Reader:
     """Answers questions from the database; `open_database` gives one opened for serving.
 
@@ -58,6 +62,8 @@ class Reader:
         try:
             self._refuse_while_resting()
             answer = question(self._database or self._open())
+        except Resting:
+            raise  # and the rest is not drawn out by it
         except MonitorError as error:
             self._lost(error)
             raise
@@ -70,7 +76,7 @@ class Reader:
 
     def _refuse_while_resting(self) -> None:
         if self._clock() < self._rests_until:
-            raise DatabaseAway(self._trouble or "the database did not answer a moment ago")
+            raise Resting(self._trouble or "the database did not answer a moment ago")
 
     def _open(self) -> Database:
         with self._lock:

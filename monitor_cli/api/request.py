@@ -34,7 +34,7 @@ class Question(NamedTuple):
 
 
 def read(environ: Environ) -> Question:
-    """Understand a request to the incident API."""
+    """Understand a request to the incident API. Raises Busy."""
     values, fault = _values(environ)
     form, format_fault = _format(values)
     try:
