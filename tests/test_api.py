@@ -483,6 +483,45 @@ def test_select_on_the_five_tables_is_enough(database: Store, mariadb: MariaDB, 
     reader.close()
 
 
+PLATFORM = (
+    "CREATE TABLE users (uid INT PRIMARY KEY, login VARCHAR(50) COLLATE latin1_swedish_ci, secret VARCHAR(64),"
+    " secret_sha256 CHAR(64) CHARACTER SET ascii GENERATED ALWAYS AS (SHA2(secret, 256)) STORED, KEY (secret_sha256))"
+    " CHARACTER SET latin1",
+    "CREATE TABLE plugins (uid INT, plugin VARCHAR(50), enabled ENUM('no', 'yes'), KEY (uid))"
+    " COLLATE utf8mb4_unicode_ci",
+    "CREATE TABLE dids (uid INT, did VARCHAR(20), channel SMALLINT, PRIMARY KEY (uid, did)) COLLATE utf8mb4_general_ci",
+    "INSERT INTO users (uid, login, secret) VALUES (7, 'acme', 'secret-key'), (8, 'idle', 'other-key')",
+    "INSERT INTO plugins VALUES (7, 'Health Check', 'yes'), (8, 'Health Check', 'no'), (8, 'Billing', 'yes')",
+    "INSERT INTO dids VALUES (7, '+1', 1), (7, '+2', 2)",
+)
+VIEWS = {
+    schema.account: "SELECT uid AS id, login AS name, secret_sha256 AS api_key_sha256 FROM users",
+    schema.subscription: "SELECT uid AS account_id, enabled = 'yes' AS active FROM plugins"
+    " WHERE plugin = 'Health Check'",
+    schema.number: "SELECT uid AS account_id, did AS number, channel AS channel_id FROM dids",
+}
+
+
+def test_views_over_a_platform_s_tables_with_mixed_collations(
+    database: Store, opened: Counted, ask: Client, world: World
+):
+    if database.name == "sqlite":
+        pytest.skip("collations are MySQL's and MariaDB's")
+    world.server(channel=1, final_status="critical")
+    with database.write() as conn:
+        for table in VIEWS:
+            conn.exec_driver_sql(f"DROP TABLE {table.name}")
+        for statement in PLATFORM:
+            conn.exec_driver_sql(statement)
+        for table, query in VIEWS.items():
+            conn.exec_driver_sql(f"CREATE VIEW {table.name} AS {query}")
+    assert ask(GOOD).json["data"]["incidents"] == [
+        {"region": "karnataka", "region_code": "KA-IN", "type": "critical", "service": "all", "numbers": ["+1"]}
+    ]
+    assert ask("api_key=other-key&method=monitor").told == (200, "E542")
+    assert ask("api_key=wrong&method=monitor").told == (401, "401")
+
+
 def test_nothing_is_written(ask: Client, acme: int, world: World):
     before = [world.rows(table) for table in schema.metadata.sorted_tables]
     ask(GOOD)
