@@ -1,0 +1,30 @@
+"""For the worker processes of a fault run (Python imports this by itself from PYTHONPATH): the network guard, and a
+source address of their own for what they dial, by which the receiver knows which of them sent a request."""
+
+import importlib.util
+import os
+import socket
+from pathlib import Path
+
+_spec = importlib.util.spec_from_file_location(
+    "network_guard", Path(__file__).resolve().parent.parent.parent / "support" / "network_guard.py"
+)
+assert _spec is not None
+assert _spec.loader is not None
+_guard = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_guard)
+_guard.install()
+
+_ADDRESS = os.environ["FAULT_SOURCE_ADDRESS"]
+_IP_BIND_ADDRESS_NO_PORT = 24  # the port is chosen at connect, so that any number of sockets fits
+
+
+class _Socket(socket.socket):
+    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+        super().__init__(family, type, proto, fileno)
+        if fileno is None and self.family == socket.AF_INET and self.type == socket.SOCK_STREAM:
+            self.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            self.bind((_ADDRESS, 0))
+
+
+socket.socket = _Socket  # type: ignore[misc]
