@@ -159,6 +159,7 @@ class Settings:
     deny_networks: tuple[Network, ...] = setting((), _networks, "further networks that callbacks may not reach")
     concurrency: int = setting(256, _integer(1, 4096), "callback requests in flight at once")
     max_seconds: float = setting(55.0, _number(0, 86400), "how long a callback-run works, in seconds")
+    processes: int = setting(0, _integer(0, 64), "processes of a callback-run; 0: one for each core, at most 4")
     connect_timeout: float = setting(5.0, _number(0.05, 60), "seconds for reaching a customer's server")
     total_timeout: float = setting(15.0, _number(0.1, 120), "seconds for a whole callback request")
     slow_lane: int = setting(2048, _integer(1, 100_000), "requests in flight that have taken over a second")

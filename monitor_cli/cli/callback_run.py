@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import replace
-from types import FrameType
 
 import click
 
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.delivery.engine import Engine
+from monitor_cli.delivery.fleet import run_fleet
 from monitor_cli.delivery.preview import preview
 
 
@@ -48,28 +46,5 @@ def run_callbacks(
         for line in preview(app.database, settings):
             click.echo(line)
         return
-    stopped = _Stopped()
-    engine = Engine(app.database, settings, stop=stopped)
-    stopped.listen(engine)
-    try:
-        engine.run(None if watch else settings.max_seconds if max_seconds is None else max_seconds)
-    finally:
-        engine.close()
-
-
-class _Stopped:
-    """Whether SIGTERM or SIGINT came."""
-
-    def __init__(self) -> None:
-        self._seen = False
-
-    def __call__(self) -> bool:
-        return self._seen
-
-    def listen(self, engine: Engine) -> None:
-        def handle(_signal: int, _frame: FrameType | None) -> None:
-            self._seen = True
-            engine.wake()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, handle)
+    app.database.close()  # its revision was checked; every process has connections of its own
+    run_fleet(app.database, settings, None if watch else settings.max_seconds if max_seconds is None else max_seconds)

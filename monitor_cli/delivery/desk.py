@@ -16,7 +16,7 @@ from monitor_cli.delivery.slots import Shares
 from monitor_cli.store import claims, planning, settling
 
 MARGIN_SECONDS = 5.0
-OVER_FETCH = 2
+OVER_FETCH = 1.5
 MOST_NUMBERS = 50_000  # in memory from one claim, but for a single account that has more
 
 
@@ -50,9 +50,9 @@ class Desk:
         self._lease = max(lease, 2 * deadline + 2 * MARGIN_SECONDS)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"[:100]
 
-    def tick(self, most: int) -> Tick:
+    def tick(self, most: int, plans: bool) -> Tick:
         """Plan one batch and claim at most `most`; where there was nothing of either, when something comes due."""
-        planned = self.plan()
+        planned = self.plan() if plans else 0
         jobs = self.claim(most)
         return Tick(planned, jobs, None if planned or jobs else self.next_due())
 
@@ -67,7 +67,7 @@ class Desk:
         """Claim at most `most` due deliveries, with a share reserved for each, and render them."""
         pairs, destinations = self._shares.full()
         with self._database.read() as conn:
-            candidates = claims.due_candidates(conn, max(200, most * OVER_FETCH), pairs, destinations)
+            candidates = claims.due_candidates(conn, max(200, int(most * OVER_FETCH)), pairs, destinations)
         chosen = self._shares.choose(candidates, most)
         if not chosen:
             return []
@@ -91,9 +91,9 @@ class Desk:
         return self._database.transact(work)
 
     def next_due(self) -> int | None:
-        """In how many milliseconds something comes due; None: nothing will."""
+        """In how many milliseconds something comes due (0 also where a change is flagged); None: nothing will."""
         with self._database.read() as conn:
-            return claims.next_due(conn)
+            return 0 if planning.anything_flagged(conn) else claims.next_due(conn)
 
     def lend(self, job: Job, taken: float) -> None:
         """Note how long a job's lease lasts, by our own clock taken before the claim."""

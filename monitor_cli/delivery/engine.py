@@ -72,13 +72,16 @@ class Result:
 
 
 class Engine:
-    """One run of callback-run. `stop` is asked often whether to end early; `clock` is monotonic, `wall` unix time."""
+    """One process of a callback-run that has `processes`; the one that `leads` also plans. `stop` is asked often
+    whether to end early; `clock` is monotonic, `wall` unix time."""
 
     def __init__(
         self,
         database: Database,
         settings: Settings,
         *,
+        processes: int = 1,
+        leads: bool = True,
         stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -86,15 +89,17 @@ class Engine:
         self._settings = settings
         self._stop, self._clock, self._wall = stop, clock, wall
         self._policy = Policy(settings.allow_networks, settings.deny_networks)
-        self._transport = Transport(self._policy, settings.connect_timeout, settings.ca_file or None)
+        pool = 2 * settings.concurrency
+        self._transport = Transport(self._policy, settings.connect_timeout, settings.ca_file or None, pool)
         files = allow_open_files(settings.concurrency + settings.slow_lane + OTHER_FILES)
         self._resolver = Resolver(wake=self._transport.wake)
-        self._shares = Shares()
+        self._shares = Shares(processes)
         self._lanes = Lanes(
             settings.concurrency,
             slow=min(settings.slow_lane, max(1, files - settings.concurrency - OTHER_FILES)),
             clock=clock,
         )
+        self._leads = leads
         self._desk = Desk(database, self._shares, settings.total_timeout, settings.lease_seconds, clock)
         self._schedule = Schedule(settings.retry_schedule, wall=wall)
         self._ready: deque[Job] = deque()
@@ -183,7 +188,7 @@ class Engine:
         wanted = self._wanted()
         if self._tick is None and wanted > 0 and self._clock() >= self._next_tick:
             self._seen_all = True
-            self._tick = pool.submit(self._desk.tick, wanted)
+            self._tick = pool.submit(self._desk.tick, wanted, self._leads)
             self._tick.add_done_callback(lambda _: self._transport.wake())
 
     def _ask_to_settle(self, pool: ThreadPoolExecutor) -> None:
@@ -270,12 +275,12 @@ class Engine:
         return False
 
     def _database_failed(self, error: DatabaseAway) -> None:
-        if self._away is None:
+        if self._away is None and self._leads:
             log.warning("database.away", extra={"facts": {"reason": error.message}})
         self._away = error
 
     def _database_works(self) -> None:
-        if self._away is not None:
+        if self._away is not None and self._leads:
             log.warning("database.back")
         self._away = None
 
@@ -406,6 +411,8 @@ class Engine:
             self._settle_later(job, settle_release(job))
 
     def _log_attempt(self, job: Job, attempt: Attempt, settlement: Settlement) -> None:
+        if not settlement.off and not log.isEnabledFor(logging.INFO):
+            return
         facts: dict[str, Any] = {
             "callback": job.claimed.callback.id,
             "delivery": job.claimed.id,

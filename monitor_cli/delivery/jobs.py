@@ -29,8 +29,7 @@ class Telling(NamedTuple):
     numbers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One request: number 0 for the only one, else 1…n. `tellings` may be slices of units (`sliced`)."""
 
     number: int

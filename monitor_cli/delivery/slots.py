@@ -20,9 +20,11 @@ SLOW_AFTER_SECONDS = 1.0
 
 
 class Shares:
-    """What is reserved per destination, and per account there. Used by two threads."""
+    """What is reserved per destination, and per account there, by one of `processes`. Used by two threads."""
 
-    def __init__(self, shuffle: Callable[[MutableSequence[Any]], None] = random.shuffle) -> None:
+    def __init__(self, processes: int = 1, shuffle: Callable[[MutableSequence[Any]], None] = random.shuffle) -> None:
+        self._per_account = max(1, PER_ACCOUNT // processes)
+        self._per_destination = max(1, PER_DESTINATION // processes)
         self._lock = threading.Lock()
         self._shuffle = shuffle
         self._accounts: Counter[tuple[int, str]] = Counter()
@@ -31,8 +33,8 @@ class Shares:
     def full(self) -> tuple[list[tuple[int, str]], list[str]]:
         """The (account, destination) pairs and the destinations that can take no more."""
         with self._lock:
-            pairs = [pair for pair, count in self._accounts.items() if count >= PER_ACCOUNT]
-            return pairs, [name for name, count in self._destinations.items() if count >= PER_DESTINATION]
+            pairs = [pair for pair, count in self._accounts.items() if count >= self._per_account]
+            return pairs, [name for name, count in self._destinations.items() if count >= self._per_destination]
 
     def choose(self, candidates: Iterable[Candidate], most: int) -> list[Candidate]:
         """Reserve shares for at most `most` of the candidates, one account after the other. In random order within an
@@ -61,7 +63,8 @@ class Shares:
         while queue:
             candidate = queue.pop()
             pair = (candidate.account_id, candidate.destination)
-            if self._accounts[pair] < PER_ACCOUNT and self._destinations[candidate.destination] < PER_DESTINATION:
+            there = self._destinations[candidate.destination]
+            if self._accounts[pair] < self._per_account and there < self._per_destination:
                 self._accounts[pair] += 1
                 self._destinations[candidate.destination] += 1
                 chosen.append(candidate)

@@ -14,8 +14,7 @@ import select
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pycurl
 
@@ -38,8 +37,7 @@ _LOCAL_CODES = {
 }
 
 
-@dataclass(frozen=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One request as it goes on the wire. `addresses` are the judged ones of the target's name (none for a literal);
     `seconds` is the deadline over all of it."""
 
@@ -52,8 +50,7 @@ class Outgoing:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came of a request: an HTTP status, or an error in words.
 
     `arrived`: without a status, whether the customer may have it all the same (a byte was sent). `local` says that the
@@ -82,30 +79,34 @@ class _Transfer:
 
     def __init__(self, curl: pycurl.Curl) -> None:
         self.curl = curl
-        curl.setopt(pycurl.HEADERFUNCTION, self._header)
+        self.lines: list[bytes] = []
+        curl.setopt(pycurl.HEADERFUNCTION, self.lines.append)
         curl.setopt(pycurl.WRITEFUNCTION, self._body)
         self.begin(None)
 
     def begin(self, key: Any) -> None:
         self.key = key
-        self.status: int | None = None
-        self.complete = False
-        self.retry_after: str | None = None
+        self.lines.clear()
         self.kept = bytearray()
         self.size = 0
         self.refused: str | None = None
         self.starved = False
         self.started = time.monotonic()
 
-    def _header(self, line: bytes) -> None:
-        if line.startswith(b"HTTP/"):
-            status = line.split(None, 2)[1:2]
-            self.status = int(status[0]) if status and status[0].isdigit() else None
-            self.complete, self.retry_after = False, None
-        elif line in (b"\r\n", b"\n"):
-            self.complete = self.status is not None and self.status >= 200
-        elif line[:12].lower() == b"retry-after:":
-            self.retry_after = line[12:].decode("latin-1").strip()
+    def head(self) -> tuple[int | None, str | None]:
+        """The status of the final answer, once its headers are complete, and its Retry-After. What follows the blank
+        line are trailers, or another answer after a 1xx."""
+        status, retry_after, complete = None, None, False
+        for line in self.lines:
+            if line.startswith(b"HTTP/"):
+                words = line.split(None, 2)
+                status, retry_after = int(words[1]) if len(words) > 1 and words[1].isdigit() else None, None
+                complete = False
+            elif line in (b"\r\n", b"\n"):
+                complete = True
+            elif not complete and line[:12].lower() == b"retry-after:":
+                retry_after = line[12:].decode("latin-1").strip()
+        return (status, retry_after) if complete and status is not None and status >= 200 else (None, None)
 
     def _body(self, data: bytes) -> int | None:
         self.size += len(data)
@@ -117,16 +118,17 @@ class _Transfer:
 class Transport:
     """Requests in flight. `start` takes one with a key; `wait` returns the (key, Answer) pairs that came in.
 
-    `policy` judges every dialled address; `ca_file` replaces the system's certificate authorities."""
+    `policy` judges every dialled address; `ca_file` replaces the system's certificate authorities; `pool` connections
+    are kept open for the next request."""
 
-    def __init__(self, policy: Policy, connect_timeout: float, ca_file: str | None = None) -> None:
+    def __init__(self, policy: Policy, connect_timeout: float, ca_file: str | None = None, pool: int = 512) -> None:
         self._policy = policy
         self._connect_ms = max(1, int(connect_timeout * 1000))
         self._ca_file = ca_file
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, 1024)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, pool)
         self._epoll = select.epoll()
         self._watched: set[int] = set()
         self._timer: float | None = None
@@ -274,8 +276,9 @@ class Transport:
 
 def _answer(transfer: _Transfer, code: int | None, words: str) -> Answer:
     duration = int((time.monotonic() - transfer.started) * 1000)
-    if transfer.complete:  # the status line and headers decide, whatever the body did
-        return Answer(transfer.status, None, bytes(transfer.kept), transfer.retry_after, duration, True)
+    status, retry_after = transfer.head()
+    if status is not None:  # the status line and headers decide, whatever the body did
+        return Answer(status, None, bytes(transfer.kept), retry_after, duration, True)
     sent = transfer.curl.getinfo(pycurl.REQUEST_SIZE) > 0
     error = f"the address {transfer.refused}" if transfer.refused else words or f"libcurl error {code}"
     return Answer(None, error, b"", None, duration, sent, None if sent else _local_fault(transfer, code))

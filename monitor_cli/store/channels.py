@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, select
 
+from monitor_cli.db import among
 from monitor_cli.schema import monitor
 from monitor_cli.types import Region, Type, Unit
 
@@ -30,7 +31,7 @@ def types_of(conn: Connection, channel_ids: Collection[int]) -> dict[Unit, Type 
     columns = (monitor.c.channel_id, monitor.c.region, monitor.c.region_code, monitor.c.final_status)
     for some in chunks(channel_ids):
         for channel_id, region, region_code, final in conn.execute(
-            select(*columns).where(monitor.c.channel_id.in_(some))
+            select(*columns).where(among(monitor.c.channel_id, some))
         ):
             unit, kind = Unit(channel_id, Region.of(region, region_code)), Type.read(final)
             known = types.get(unit)

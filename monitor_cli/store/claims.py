@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, bindparam, func, select, text, tuple_, update
+from sqlalchemy import Connection, and_, func, select, text, tuple_, update
 
-from monitor_cli.db import AnyRow, is_mysql, joined_lines, now_ms
+from monitor_cli.db import AnyRow, among, ids_parameter, is_mysql, joined_lines, now_ms
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import callback, delivery, number, owed, subscription
 from monitor_cli.store.channels import chunks, types_of
@@ -40,8 +39,7 @@ class OwedUnit(NamedTuple):
     unsure: bool
 
 
-@dataclass(frozen=True, slots=True)
-class CallbackRow:
+class CallbackRow(NamedTuple):
     """What sending needs to know of a callback."""
 
     id: int
@@ -57,8 +55,7 @@ class CallbackRow:
     modified_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A delivery under our lease, as it stood when the claim was committed. Times are milliseconds."""
 
     id: int
@@ -156,7 +153,7 @@ def _primary(conn: Connection) -> str:
 
 
 def _by_ids(statement: str) -> Any:
-    return text(statement).bindparams(bindparam("ids", expanding=True))
+    return text(statement).bindparams(ids_parameter("ids"))
 
 
 def _take(conn: Connection, ids: Sequence[int], owner: str, token: str, now: int, lease_ms: int) -> set[int]:
@@ -192,7 +189,7 @@ def _ours(conn: Connection, ids: Sequence[int], token: str) -> list[AnyRow]:
 def _mark_takeovers(conn: Connection, callback_ids: Sequence[int]) -> None:
     if callback_ids:
         conn.execute(
-            update(owed).where(owed.c.callback_id.in_(callback_ids), owed.c.wanted > owed.c.told).values(unsure=1)
+            update(owed).where(among(owed.c.callback_id, callback_ids), owed.c.wanted > owed.c.told).values(unsure=1)
         )
 
 
@@ -218,7 +215,7 @@ def _callbacks(conn: Connection, ids: Sequence[int], now: int) -> dict[int, tupl
     query = (
         select(*columns, subscription.c.active.label("subscribed"))
         .outerjoin(subscription, subscription.c.account_id == callback.c.account_id)
-        .where(callback.c.id.in_(ids))
+        .where(among(callback.c.id, ids))
     )
     return {row.id: (_callback_row(row, now), row) for row in conn.execute(query)}
 
@@ -265,7 +262,7 @@ def _park(
 def _free(conn: Connection, ids: Sequence[int], due_at: int | None) -> None:
     if ids:
         conn.execute(
-            update(delivery).where(delivery.c.id.in_(ids)).values(lease_until=0, lease_token=None, due_at=due_at)
+            update(delivery).where(among(delivery.c.id, ids)).values(lease_until=0, lease_token=None, due_at=due_at)
         )
 
 
@@ -279,7 +276,7 @@ def _owed_units(conn: Connection, callback_ids: Sequence[int]) -> dict[int, tupl
         owed.c.told_type,
         owed.c.unsure,
     )
-    query = select(*columns).where(owed.c.callback_id.in_(callback_ids), owed.c.wanted > owed.c.told)
+    query = select(*columns).where(among(owed.c.callback_id, callback_ids), owed.c.wanted > owed.c.told)
     units: dict[int, list[OwedUnit]] = {}
     for callback_id, channel_id, region, region_code, wanted, told_type, unsure in conn.execute(query):
         unit = Unit(channel_id, Region(region, region_code))
@@ -296,7 +293,7 @@ def _numbers(
         return {}, ()
     channels = (
         select(owed.c.callback_id, owed.c.channel_id)
-        .where(owed.c.callback_id.in_(sorted(wanting)), owed.c.wanted > owed.c.told)
+        .where(among(owed.c.callback_id, sorted(wanting)), owed.c.wanted > owed.c.told)
         .distinct()
         .subquery()
     )
@@ -326,7 +323,7 @@ def _numbers(
 def _give_back(conn: Connection, rows: Sequence[AnyRow], unread: Collection[int]) -> list[AnyRow]:
     late = [row.id for row in rows if row.callback_id in unread]
     for some in chunks(late):
-        conn.execute(update(delivery).where(delivery.c.id.in_(some)).values(lease_until=0, lease_token=None))
+        conn.execute(update(delivery).where(among(delivery.c.id, some)).values(lease_until=0, lease_token=None))
     return [row for row in rows if row.callback_id not in unread]
 
 

@@ -7,13 +7,12 @@ is appended, marked late.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, literal, select, text, update
 
-from monitor_cli.db import insert_rows, is_mysql, now_ms
+from monitor_cli.db import among, ids_parameter, insert_rows, is_mysql, now_ms
 from monitor_cli.schema import attempt, callback, delivery, owed
 from monitor_cli.types import Type, Unit
 
@@ -28,8 +27,7 @@ class Told(NamedTuple):
     type: Type | None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One HTTP request of a delivery, as it is kept for good. Times are milliseconds."""
 
     started_at: int
@@ -52,8 +50,7 @@ class Then(Enum):
     RELEASE = "release"  # nothing was started
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What came of one claimed delivery. `rearmed` is as it was claimed; `tried` counts the attempts of the schedule.
 
     `failed` counts an attempt against the callback, `recovered` clears that count, `off` switches the callback off with
@@ -111,7 +108,7 @@ def _ours(conn: Connection, settlements: Sequence[Settlement]) -> dict[int, int]
     tokens = {s.delivery_id: s.token for s in settlements}
     hint, lock = ("FORCE INDEX (PRIMARY)", "FOR UPDATE") if is_mysql(conn) else ("", "")
     query = text(f"SELECT id, rearmed, lease_token FROM {delivery.name} {hint} WHERE id IN :ids {lock}")
-    rows = conn.execute(query.bindparams(bindparam("ids", expanding=True)), {"ids": sorted(tokens)})
+    rows = conn.execute(query.bindparams(ids_parameter("ids")), {"ids": sorted(tokens)})
     return {row.id: row.rearmed for row in rows if row.lease_token == tokens[row.id]}
 
 
@@ -159,7 +156,7 @@ def _update_owed(conn: Connection, what: str, rows: Sequence[tuple[int, Unit, in
 
 
 def _still_owed(conn: Connection, callback_ids: Sequence[int]) -> set[int]:
-    query = select(owed.c.callback_id).where(owed.c.callback_id.in_(callback_ids), owed.c.wanted > owed.c.told)
+    query = select(owed.c.callback_id).where(among(owed.c.callback_id, callback_ids), owed.c.wanted > owed.c.told)
     return set(conn.execute(query.distinct()).scalars()) if callback_ids else set()
 
 
@@ -220,19 +217,19 @@ def _due_again(s: Settlement, rearmed: bool, now: int) -> dict[str, Any]:
 
 def _set(conn: Connection, ids: Sequence[int], **values: Any) -> None:
     if ids:
-        conn.execute(update(delivery).where(delivery.c.id.in_(ids)).values(**values))
+        conn.execute(update(delivery).where(among(delivery.c.id, ids)).values(**values))
 
 
 def _write_callbacks(conn: Connection, settlements: Sequence[Settlement], now: int) -> None:
     recovered = [s.callback_id for s in settlements if s.recovered]
     if recovered:
-        conn.execute(update(callback).where(callback.c.id.in_(recovered)).values(failures=0, failing_since=None))
+        conn.execute(update(callback).where(among(callback.c.id, recovered)).values(failures=0, failing_since=None))
     failed = [s.callback_id for s in settlements if s.failed]
     if failed:
         since = case((callback.c.failing_since.is_(None), literal(now)), else_=callback.c.failing_since)
         conn.execute(
             update(callback)
-            .where(callback.c.id.in_(failed))
+            .where(among(callback.c.id, failed))
             .values(failures=callback.c.failures + 1, failing_since=since)
         )
     for s in settlements:

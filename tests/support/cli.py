@@ -131,6 +131,7 @@ class Cli:
     def __call__(self, *args: str, env: Mapping[str, str] | None = None, stdin: str | bytes = b"") -> Result:
         """Run it in this process; `env` adds to the environment."""
         given = stdin.encode() if isinstance(stdin, str) else stdin
+        env = {"MONITOR_PROCESSES": "1", **(env or {})}  # this process has threads: it is no place to fork
         with _process_state(self.environment(env), given, self.home) as (out, err):
             try:
                 code = run(list(args))

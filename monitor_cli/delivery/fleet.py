@@ -1,0 +1,121 @@
+"""Several engines side by side, a process each: Python uses one core per process, and a platform's outage concerns
+thousands of callbacks at once. They share nothing but the database; the protocol lets any number work together.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from monitor_cli.config import Settings
+from monitor_cli.db import Database
+from monitor_cli.delivery.engine import Engine
+from monitor_cli.errors import MonitorError, OutsideError
+
+MOST = 4
+
+
+def size(settings: Settings) -> int:
+    """How many processes a run has: as configured, or one for each core, at most 4."""
+    return settings.processes or min(MOST, len(os.sched_getaffinity(0)))
+
+
+def share(settings: Settings, count: int) -> Settings:
+    """Each process's part of the slots, so that all of them together keep to the limits."""
+    return replace(
+        settings,
+        concurrency=max(1, settings.concurrency // count),
+        slow_lane=max(1, settings.slow_lane // count),
+    )
+
+
+class Fleet:
+    """`start` forks the helpers; it has to come before any thread and any connection. Each runs `work(stop)`, where
+    `stop` says that SIGTERM or SIGINT came or that the first process has died, and ends with the code that it gives."""
+
+    def __init__(self) -> None:
+        self._helpers: list[int] = []
+        self._stopped = False
+        self._wake: Callable[[], None] = lambda: None
+
+    def start(self, count: int, work: Callable[[Callable[[], bool]], int]) -> None:
+        """Fork `count` helpers."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        for _ in range(count):
+            if pid := os.fork():
+                self._helpers.append(pid)
+                continue
+            self._helpers.clear()
+            code = 1
+            try:
+                code = work(lambda: self._stopped or os.getppid() != parent)
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Take SIGTERM and SIGINT from now on; `wake` makes the loop ask `stopped`. Helpers are told too."""
+        self._wake = wake
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop())
+
+    def stopped(self) -> bool:
+        return self._stopped
+
+    def wait(self) -> int:
+        """Wait for the helpers to end; the highest of their exit codes."""
+        codes = [0]
+        while self._helpers:
+            _, status = os.waitpid(self._helpers.pop(), 0)
+            codes.append(abs(os.waitstatus_to_exitcode(status)))
+        return max(codes)
+
+    def _stop(self) -> None:
+        self._stopped = True
+        for pid in self._helpers:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        self._wake()
+
+
+def run_fleet(database: Database, settings: Settings, max_seconds: float | None) -> None:
+    """One run of callback-run: the first process plans as well and speaks for all. Raises what its engine raises, and
+    OutsideError where only a helper failed. `database` must have no open connection."""
+    count = size(settings)
+    mine = share(settings, count)
+    fleet = Fleet()
+    fleet.start(count - 1, lambda stop: _help(fleet, database, mine, count, max_seconds, stop))
+    engine = Engine(database, mine, processes=count, stop=fleet.stopped)
+    fleet.listen(engine.wake)
+    try:
+        engine.run(max_seconds)
+    finally:
+        engine.close()
+        worst = fleet.wait()
+    if worst:
+        raise OutsideError(f"a helper process ended with exit code {worst}", "run it with -v, or with processes = 1")
+
+
+def _help(
+    fleet: Fleet,
+    database: Database,
+    settings: Settings,
+    count: int,
+    max_seconds: float | None,
+    stop: Callable[[], bool],
+) -> int:
+    engine = Engine(database, settings, processes=count, leads=False, stop=stop)
+    fleet.listen(engine.wake)
+    try:
+        engine.run(max_seconds)
+    except MonitorError as error:
+        return error.exit_code
+    finally:
+        engine.close()
+    return 0
