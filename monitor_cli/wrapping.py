@@ -6,7 +6,7 @@ source's `status_map` makes of that word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from monitor_cli.config import Source
@@ -55,6 +55,16 @@ class Observed:
             return
         for tag, observation in other.tags.items():
             self._take(tag, observation)
+
+    @property
+    def words(self) -> set[str]:
+        return {observation.word for observation in self.tags.values()}
+
+    def restate(self, words: Mapping[str, str]) -> None:
+        """Say some words otherwise."""
+        for tag, observation in self.tags.items():
+            if observation.word in words:
+                self.tags[tag] = observation._replace(word=words[observation.word])
 
     def _take(self, tag: str, new: Observation) -> None:
         old = self.tags.setdefault(tag, new)

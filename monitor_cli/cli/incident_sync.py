@@ -69,8 +69,11 @@ def _run(app: App, choice: Choice) -> Outcome:
     # What comes through a pipe has no identity that could be remembered until the next time.
     piped = any(file.name == _STDIN for one in choice.wanted for file in one.files)
     outcome = synchronise(app.database, choice.wanted, every_source=choice.every_source, remember=not piped)
-    if outcome.busy and sys.stderr.isatty():
-        click.echo("another incident-sync is at work", err=True)
+    if outcome.busy:
+        log.info("sync.busy")
+        if sys.stderr.isatty():
+            click.echo("another incident-sync is at work", err=True)
+        return outcome
     for change in outcome.changes:
         log.info("server.changed", extra={"facts": _facts(change)})
     log.info("sync.done", extra={"facts": {"servers": outcome.rows, "written": outcome.written}})

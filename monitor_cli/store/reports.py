@@ -41,7 +41,7 @@ def source_results(
                 "name": name,
                 "last_good_at": now if error is None else good,
                 "failing_since_at": None if error is None else failing or now,
-                "error": error,
+                "error": error[:1000] if error else error,
             }
         )
     if rows:

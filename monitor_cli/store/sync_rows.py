@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select, text, update
 
-from monitor_cli.db import AnyRow
+from monitor_cli.db import AnyRow, is_mysql
 from monitor_cli.schema import monitor
 from monitor_cli.store.channels import chunks
 from monitor_cli.types import Type
 
 BLOCK = 10_000  # rows read at once
-BATCH = 1000  # rows locked and written at once
+BATCH = (
+    500  # rows locked and written at once; from 1000 on MariaDB makes a subquery of an IN list, and locks in its order
+)
 
 
 _WHOLE = (
@@ -47,6 +49,20 @@ def blocks(conn: Connection) -> Iterator[Sequence[AnyRow]]:
         last = rows[-1][0]
         if len(rows) < BLOCK:
             return
+
+
+def storable(conn: Connection, words: Iterable[str]) -> dict[str, str]:
+    """How incident_status holds those words that it cannot hold as they are: an adopted table may be latin1, and one
+    odd word must not stop every sync with an error."""
+    odd = [word for word in words if not word.isascii()]
+    if not odd or not is_mysql(conn):
+        return {}
+    charset = str(conn.execute(text(f"SELECT CHARSET(incident_status) FROM {monitor.name} LIMIT 1")).scalar())
+    if not charset.isalnum():
+        return {}
+    query = text(f"SELECT CONVERT(CONVERT(:word USING {charset}) USING utf8mb4)")
+    held = {word: str(conn.execute(query, {"word": word}).scalar_one()) for word in odd}
+    return {word: kept for word, kept in held.items() if kept != word}
 
 
 def at(conn: Connection, ids: Sequence[int], *, lock: bool) -> Sequence[AnyRow]:

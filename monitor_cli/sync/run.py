@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 LEASE = "incident-sync"
 LEASE_MS = 60_000
 RENEW_SECONDS = 10.0
+_TITLE_LENGTH, _LINK_LENGTH = 1000, 2000
 
 
 class Change(NamedTuple):
@@ -143,6 +144,8 @@ class _Found(NamedTuple):
 
 def _scan(conn: Connection, observed: Observed) -> _Found:
     """Look at every row, without a lock."""
+    if odd := sync_rows.storable(conn, observed.words):
+        observed.restate(odd)
     found, rows = _Found(0, [], set(), set()), 0
     tags, shared = observed.tags, observed.shared
     for block in sync_rows.blocks(conn):
@@ -194,8 +197,8 @@ def _history(change: Change, to: Type, now: int) -> dict[str, Any]:
         "to_type": to.word,
         "source": change.seen.source,
         "incident_status": change.seen.word,
-        "incident_title": incident.title if incident else None,
-        "incident_link": incident.link if incident else None,
+        "incident_title": incident.title[:_TITLE_LENGTH] if incident else None,
+        "incident_link": incident.link if incident and len(incident.link or "") <= _LINK_LENGTH else None,
         "flag_stood": int(row.status_report == 1),
         "created_at": now,
     }
