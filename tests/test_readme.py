@@ -29,8 +29,8 @@ def shell_env(tmp_path: Path, make_cli: Callable[[str | None], Cli]) -> dict[str
 def test_every_command_of_the_readme_works(tmp_path: Path, shell_env: dict[str, str]) -> None:
     typed = [command for command in commands(README) if command.not_run is None]
     assert any(calls(command.text) for command in typed), "README.md has no command to run"
-    for folder in ("contrib", "docs"):  # files that the page points to
-        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")  # files that the page points to
+    shutil.copy(ROOT / "crontab.example", tmp_path)
     run(typed, tmp_path, shell_env)
     assert not (tmp_path / ".violations").exists(), (tmp_path / ".violations").read_text()
 
@@ -42,6 +42,32 @@ def test_commands_that_are_not_run_exist_with_their_options(make_cli: Callable[[
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"no make {target}"
         for call in calls(command.text):
             assert_exists(cli, call, f"line {command.line}: {command.text}")
+
+
+def test_the_readme_s_sql_is_that_of_the_database_page() -> None:
+    """Which is run as it stands, by tests/test_migrate_views.py."""
+    statements = [part for block in re.findall(r"```sql\n(.*?)```", README, re.DOTALL) for part in block.split("\n\n")]
+    page = (ROOT / "docs" / "database.md").read_text("utf-8")
+    assert statements
+    for statement in statements:
+        assert statement.strip() in page
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+            path, _, anchor = target.partition("#")
+            if re.match(r"[a-z]+:", path):
+                continue
+            file = page.parent / path if path else page
+            assert file.is_file(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(file.read_text("utf-8")), f"{page.name}: {target}"
+
+
+def anchors(text: str) -> list[str]:
+    """The names that GitHub gives to a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 def assert_exists(cli: Cli, call: list[str], where: str) -> None:
