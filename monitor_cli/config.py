@@ -74,8 +74,9 @@ def _items(value: object) -> list[Any]:
 
 
 def _networks(value: object) -> tuple[Network, ...]:
+    items = _items(value)
     try:
-        return tuple(ipaddress.ip_network(item) for item in _items(value))
+        return tuple(ipaddress.ip_network(item) for item in items)
     except (ValueError, TypeError) as error:
         raise ValueError(f"must be networks as 10.1.0.0/16 or fd00::/8: {error}") from None
 
