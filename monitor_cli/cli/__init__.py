@@ -59,7 +59,7 @@ def cli(ctx: click.Context, verbose: int, quiet: bool, config_path: str | None, 
     """Tell a voice platform's customers when the servers carrying their numbers are in trouble, and when they are well.
 
     \b
-    Example:  monitor-cli incident-sync && monitor-cli callback-run
+    Example:  monitor-cli incident-sync; monitor-cli callback-run
     """
     configure_logging(-1 if quiet else verbose, log_format)
     ctx.obj = App(config_path=config_path, verbose=verbose)
