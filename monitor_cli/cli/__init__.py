@@ -81,17 +81,28 @@ def run(args: list[str] | None = None) -> int:
         return 130
     except click.ClickException as error:
         error.show()
+        _say_where_it_stands(error)
         return error.exit_code
     except MonitorError as error:
         return _report(error)
     except BrokenPipeError:
         _silence_stdout()
         return 1
+    except OSError as error:  # a full disk below stdout, and what else a system refuses
+        _silence_stdout()
+        where = f"{error.filename}: " if error.filename else ""
+        return _report(MonitorError(f"{where}{error.strerror or error}"), error)
     return code if isinstance(code, int) else 0
 
 
-def _report(error: MonitorError) -> int:
-    log.debug("traceback", exc_info=error)
+def _say_where_it_stands(error: click.ClickException) -> None:
+    option = error.option_name if isinstance(error, click.NoSuchOption) else None
+    if any(option in parameter.opts for parameter in cli.params):
+        click.echo(f"  {option} stands before the command: monitor-cli {option} … COMMAND", err=True)
+
+
+def _report(error: MonitorError, cause: Exception | None = None) -> int:
+    log.debug("traceback", exc_info=cause or error)
     click.echo(f"monitor-cli: {error.message}", err=True)
     if error.hint:
         click.echo(f"  {error.hint}", err=True)
@@ -99,5 +110,5 @@ def _report(error: MonitorError) -> int:
 
 
 def _silence_stdout() -> None:
-    # The reader (head, less) has gone: the interpreter's last flush must not complain.
+    # The reader (head, less) has gone, or the disk is full: the interpreter's last flush must not complain.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

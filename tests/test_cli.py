@@ -1,0 +1,266 @@
+"""The command line as a whole: help, global options, exit codes, and what people read when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import click
+import pytest
+
+from monitor_cli import __version__
+from monitor_cli.cli import cli as root
+from monitor_cli.cli import incident_sync
+from monitor_cli.errors import ConfigError, DatabaseAway, MonitorError, OutsideError, SourceError, UsageError
+from tests.support.cli import SCRIPT, Cli
+from tests.support.stores import Store
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    """Each command with its name as typed, groups included."""
+
+    def walk(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+        yield name, command
+        if isinstance(command, click.Group):
+            with click.Context(command) as context:
+                for child in command.list_commands(context):
+                    found = command.get_command(context, child)
+                    assert found is not None
+                    yield from walk(f"{name} {child}".strip(), found)
+
+    yield from walk("", root)
+
+
+COMMANDS = dict(every_command())
+
+
+@pytest.fixture
+def bare(make_cli: Callable[[str | None], Cli]) -> Cli:
+    """monitor-cli without a database."""
+    return make_cli(None)
+
+
+@pytest.fixture
+def lite(make_cli: Callable[[str | None], Cli], sqlite_database: Store) -> Cli:
+    """monitor-cli on an upgraded SQLite database."""
+    return make_cli(sqlite_database.url)
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_are_found() -> None:
+    assert {"incident-sync", "callback-run", "serve-api", "run-helper", "demo"} <= set(COMMANDS)
+    assert {"callback add", "account rotate-key", "number import", "server export", "config show"} <= set(COMMANDS)
+    assert {"db upgrade", "db downgrade", "db current", "db check"} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example_of_this_command(bare: Cli, name: str) -> None:
+    result = bare.ok(*name.split(), "--help")
+    assert result.err == ""
+    example = re.search(r"^  Example:  (.*monitor-cli .*)$", result.out, re.MULTILINE)
+    assert example, result.out
+    assert re.search(rf"monitor-cli (--?[\w-]+( \S+\.toml)? )*{re.escape(name)}", example[1]), example[1]
+    assert "Example" not in result.out.replace(example[0], "")
+    assert bare.ok(*name.split(), "-h").out == result.out
+    assert max(map(len, result.out.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_says_what_it_is_for(name: str) -> None:
+    command = COMMANDS[name]
+    assert command.get_short_help_str(200)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts}"
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name.split()[-1:] in (["list"], ["show"], ["current"])])
+def test_what_prints_a_table_prints_json_too(name: str) -> None:
+    assert "--json" in {option for parameter in COMMANDS[name].params for option in parameter.opts}
+
+
+def test_python_m_is_the_same(bare: Cli) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "monitor_cli", "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == bare.ok("--help").out
+    assert done.stdout.startswith("Usage: monitor-cli ")
+
+
+# --- global options ---------------------------------------------------------------------------------------------------
+
+
+def test_version(bare: Cli) -> None:
+    assert bare.ok("--version").out == f"monitor-cli, version {__version__}\n"
+
+
+def test_global_options_stand_before_the_command(lite: Cli) -> None:
+    lite("-v", "callback-run").quiet()
+    for option in (["-v"], ["-q"], ["--log-format", "json"], ["--config", "x"]):
+        result = lite("callback-run", *option)
+        assert (result.code, result.out) == (2, "")
+        assert f"\n  {option[0]} stands before the command: monitor-cli {option[0]} … COMMAND\n" in result.err
+    assert "stands before" not in lite("callback-run", "--nonsense").err
+
+
+def failing_source(cli: Cli, *options: str) -> str:
+    """What an incident-sync prints whose source is not there."""
+    result = cli(*options, "incident-sync", "--url", "http://127.0.0.1:1/")
+    assert (result.code, result.out) == (75, "")
+    return result.err
+
+
+def test_verbose_says_more_and_quiet_less(lite: Cli) -> None:
+    assert failing_source(lite).startswith("source.failed ")
+    assert failing_source(lite) == ""  # told once, not every minute
+    assert "source.failing " in failing_source(lite, "-v")
+    page = lite.home / "page.json"
+    page.write_text('{"page": {"id": "p"}, "components": [{"id": "c", "name": "C", "status": "novel"}]}')
+    lite("-q", "incident-sync", "--file", str(page)).quiet()
+    assert "word.gone" in lite("incident-sync", "--file", str(write(page, "operational"))).err
+    assert "word.unknown" in lite("incident-sync", "--file", str(write(page, "novel"))).err
+
+
+def write(page: os.PathLike[str], word: str) -> os.PathLike[str]:
+    document = {"page": {"id": "p"}, "components": [{"id": "c", "name": "C", "status": word}]}
+    with open(page, "w") as file:
+        json.dump(document, file)
+    return page
+
+
+def test_log_lines_as_json(lite: Cli) -> None:
+    (line,) = failing_source(lite, "--log-format", "json").splitlines()
+    found = json.loads(line)
+    assert list(found)[:3] == ["at", "level", "event"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found["at"])
+    assert (found["level"], found["event"]) == ("error", "source.failed")
+    assert found["source"] == "127.0.0.1:1"
+    assert found["error"]
+    assert lite("--log-format", "xml", "callback-run").code == 2
+
+
+# --- exit codes and errors --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [(MonitorError, 1), (UsageError, 2), (OutsideError, 75), (SourceError, 75), (DatabaseAway, 75), (ConfigError, 78)],
+)
+def test_an_error_is_a_line_a_hint_and_its_code(
+    lite: Cli, monkeypatch: pytest.MonkeyPatch, kind: type[MonitorError], code: int
+) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise kind("the moon is away", "wait for it")
+
+    monkeypatch.setattr(incident_sync, "synchronise", fail)
+    command = ["incident-sync", "--url", "http://127.0.0.1:1/"]
+    result = lite(*command)
+    assert (result.code, result.out, result.err) == (code, "", "monitor-cli: the moon is away\n  wait for it\n")
+    assert lite("-q", *command).err == result.err
+    traced = lite("-vv", *command)
+    assert traced.code == code
+    assert "Traceback (most recent call last)" in traced.err  # debugging was asked for
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--nonsense"],
+        ["nonsense"],
+        ["callback-run", "--nonsense"],
+        ["callback-run", "surplus"],
+        ["callback-run", "--max-seconds", "soon"],
+        ["callback", "nonsense"],
+        ["callback", "show", "one"],
+        ["account", "add"],
+        ["incident-sync", "--file", "/nonexistent.json"],
+        ["incident-sync", "--file", "/"],
+        ["incident-sync", "--provider", "nonsense"],
+        ["server", "import", "/nonexistent.csv"],
+        ["account", "remove", "nobody"],
+        ["db", "downgrade"],
+    ],
+)
+def test_wrong_usage_is_2(lite: Cli, args: list[str]) -> None:
+    result = lite(*args)
+    if args == ["account", "remove", "nobody"]:
+        assert result.code == 1  # it could have been meant: there is no such account
+    else:
+        assert result.code == 2
+    assert result.out == ""
+    assert result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_group_alone_shows_its_help(bare: Cli) -> None:
+    for args in ([], ["callback"], ["db"]):
+        result = bare(*args)
+        assert result.code == 2
+        assert "Usage: monitor-cli" in result.err + result.out
+        assert "Commands:" in result.err + result.out
+
+
+def test_a_database_without_tables_is_78_and_one_that_is_away_75(bare: Cli, make_cli: Callable[[str], Cli]) -> None:
+    away = make_cli("mysql+pymysql://u:pa55@127.0.0.1:1/voice")
+    for args in (["callback-run"], ["server", "list"], ["incident-sync", "--url", "http://127.0.0.1:1/"]):
+        result = bare(*args)
+        assert (result.code, result.out) == (78, "")
+        assert result.err.endswith("\n  run: monitor-cli db upgrade\n")
+        result = away(*args)
+        assert (result.code, result.out) == (75, "")
+        assert result.err.startswith(
+            "monitor-cli: the database mysql+pymysql://u:***@127.0.0.1:1/voice does not answer"
+        )
+        assert result.err.count("\n") == 1
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_a_reader_that_goes_away_is_no_error(lite: Cli, json_option: list[str]) -> None:
+    lines = "".join(f"{n},server {n},tag-{n},{n},karnataka,KA-IN\n" for n in range(1, 3000))
+    lite("server", "import", "-", stdin=f"server_id,name,server_tag,channel_id,region,region_code\n{lines}").quiet()
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [str(SCRIPT), "server", "list", *json_option],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        env=lite.environment(),
+        text=True,
+    )
+    os.close(writing)
+    assert os.read(reading, 1) in (b"[", b"I")
+    os.close(reading)
+    _, err = process.communicate(timeout=60)
+    assert err == ""
+    assert process.returncode == 1
+
+
+def test_a_full_disk_under_stdout_is_one_line(lite: Cli) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [str(SCRIPT), "config", "show"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=lite.environment(),
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "No space left on device" in done.stderr
+
+
+def test_nothing_but_ascii_in_the_environment(lite: Cli) -> None:
+    """Cron's locale: names in other scripts are printed all the same."""
+    lite.ok("account", "add", "ಕರ್ನಾಟಕ")
+    bare = {**lite.environment(), "LANG": "C", "LC_ALL": "C"}
+    done = subprocess.run([str(SCRIPT), "account", "list"], capture_output=True, env=bare, check=True, timeout=60)
+    assert "ಕರ್ನಾಟಕ" in done.stdout.decode()
