@@ -54,3 +54,7 @@ def configure_logging(verbosity: int, log_format: str) -> None:
     root.handlers[:] = [handler]
     root.propagate = False
     root.setLevel(_LEVELS.get(verbosity, logging.DEBUG))
+    # A connection that died in the pool is reported there with a traceback; we say what it means for us ourselves.
+    pool = logging.getLogger("sqlalchemy.pool")
+    pool.propagate = False
+    pool.handlers[:] = [handler if verbosity > 1 else logging.NullHandler()]
