@@ -270,7 +270,8 @@ class Engine:
         """Past its lease another worker has taken the delivery over: our token would be refused."""
         if self._clock() < result.job.lease_ends:
             return True
-        self._parked.pop(result.job.claimed.id, None)
+        if self._parked.pop(result.job.claimed.id, None) is not None:
+            self._release_share(result.job)  # between two parts its share was kept
         log.warning("delivery.unrecorded", extra={"facts": {"delivery": result.job.claimed.id}})
         return False
 
