@@ -34,7 +34,7 @@ from tests.fault.judge import Verdict, judge
 from tests.fault.receiver import Record
 from tests.fault.scene import Scene, build
 from tests.fault.syncer import Syncer
-from tests.fault.workers import Worker
+from tests.fault.workers import Life, Worker
 from tests.support.mariadb import MariaDB
 
 DEADLINE, LEASE = 1.5, 13.0  # seconds; the shortest lease that this deadline allows
@@ -128,7 +128,12 @@ class Storm:
             "MONITOR_RETRY_SCHEDULE": "0.2,0.4,0.8" + ",1.5" * 200,
         }
         self._workers = [
-            Worker(n, ["--watch"] if n % 2 == 0 else ["--max-seconds", "5"], environment, directory)
+            Worker(
+                n,
+                ["--watch"] if n % 2 == 0 else ["--max-seconds", "5"],
+                {**environment, "MONITOR_PROCESSES": "2" if n % 4 > 1 else "1"},
+                directory,
+            )
             for n in range(plan.workers)
         ]
         # So that what shall be owed is owed after three quarters of the time.
@@ -156,8 +161,8 @@ class Storm:
 
     def calm(self) -> None:
         """Let everything that can run, until nothing is owed or flagged or open."""
-        for worker in self._workers:
-            worker.go_on()
+        for process in self._processes():
+            process.go_on()
         end = time.monotonic() + CALM_SECONDS
         while time.monotonic() < end and not self._told():
             self._tend()
@@ -167,8 +172,7 @@ class Storm:
 
     def end(self) -> None:
         for worker in self._workers:
-            if worker.running or worker.stopped:
-                worker.kill()
+            worker.end()
 
     def evidence(self, records: list[Record]) -> Evidence:
         with self._database.read() as conn:
@@ -179,8 +183,7 @@ class Storm:
                 ),
                 plans=conn.execute(select(func.count()).select_from(schema.plan)).scalar_one(),
             )
-        lives = {worker.address: worker.lives for worker in self._workers}
-        return Evidence(self._scene, self._syncer.truth, records, lives, self._outages, tables, DEADLINE, LEASE)
+        return Evidence(self._scene, self._syncer.truth, records, self._workers, self._outages, tables, DEADLINE, LEASE)
 
     def figures(self, evidence: Evidence) -> dict[str, float]:
         statuses = Counter(record.status for record in evidence.records)
@@ -193,10 +196,10 @@ class Storm:
             "answered 200": statuses[200],
             "answered 500 or 504": statuses[500] + statuses[504],
             "broken off": statuses[None],
-            "worker processes": sum(len(worker.lives) for worker in self._workers),
+            "worker processes": len(evidence.lives),
             "kills": self._counts["kill"],
             "stops": self._counts["stop"],
-            "stops longer than the lease": sum(end - begin > LEASE for begin, end in evidence.stops()),
+            "stops longer than the lease": sum(end - begin > LEASE for begin, end in evidence.stops),
             "database deaths": len(self._outages),
         }
 
@@ -208,15 +211,16 @@ class Storm:
     def _soon(self, average: float) -> float:
         return self._rng.uniform(0.3, 1.7) * average
 
+    def _processes(self) -> list[Life]:
+        return [life for worker in self._workers for life in worker.processes()]
+
     def _kill(self) -> None:
-        if there := [worker for worker in self._workers if worker.running or worker.stopped]:
-            worker = self._rng.choice(there)
-            worker.kill()
-            worker.start_at = time.time() + self._rng.uniform(0, 1.5)
+        if there := self._processes():
+            self._rng.choice(there).kill()
             self._counts["kill"] += 1
 
     def _stop(self) -> None:
-        running = [worker for worker in self._workers if worker.running]
+        running = [life for life in self._processes() if life.running]
         if len(running) <= len(self._workers) // 2:
             return
         long = self._rng.random() < 0.15

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tests.fault.receiver import Record
 from tests.fault.scene import Scene, Unit
 from tests.fault.syncer import Version
-from tests.fault.workers import Life
+from tests.fault.workers import Life, Worker, address_of
 
 Span = tuple[float, float]
 
@@ -27,13 +28,12 @@ class Tables:
 
 @dataclass(frozen=True)
 class Evidence:
-    """`deadline` and `lease` in seconds; `lives` by the address that the worker's requests come from; `outages`: from
-    the database's death until it answered again."""
+    """`deadline` and `lease` in seconds; `outages`: from the database's death until it answered again."""
 
     scene: Scene
     truth: dict[Unit, list[Version]]
     records: Sequence[Record]
-    lives: dict[str, list[Life]]
+    workers: Sequence[Worker]
     outages: Sequence[Span]
     tables: Tables
     deadline: float
@@ -41,10 +41,22 @@ class Evidence:
 
     def sender(self, record: Record) -> Life:
         """The process that sent a request."""
-        return [life for life in self.lives[record.sender] if life.started <= record.arrived][-1]
+        return [life for life in self._senders[record.sender] if life.started <= record.arrived + 0.1][-1]
 
+    @cached_property
+    def _senders(self) -> dict[str, list[Life]]:
+        senders: dict[str, list[Life]] = {}
+        for life in self.lives:
+            senders.setdefault(address_of(life.pid), []).append(life)
+        return senders
+
+    @cached_property
+    def lives(self) -> list[Life]:
+        return [life for worker in self.workers for life in worker.lives]
+
+    @cached_property
     def stops(self) -> list[Span]:
-        return [stop for lives in self.lives.values() for life in lives for stop in life.stops]
+        return [stop for life in self.lives for stop in life.stops]
 
     @property
     def longest_pause(self) -> float:

@@ -15,8 +15,11 @@ from tests.fault.scene import Unit, told_in
 SETTLED_WITHIN = 1.5  # seconds from an answer to its record, on a machine that does ten other things
 CLOCK = 0.15  # what two processes' views of one moment may differ by
 RECONNECTED_WITHIN = 3.0  # seconds from the database's return until a worker has recorded what waited
-# What a worker says on stderr while the database comes and goes.
-SAYINGS = ("monitor-cli: the database ", "  ", "database.away ", "database.back", "delivery.unrecorded ")
+# What a worker says on stderr while the database, and processes of its own, come and go.
+SAYINGS = (
+    *("monitor-cli: the database ", "monitor-cli: a helper process ended with exit code ", "  "),
+    *("database.away ", "database.back", "delivery.unrecorded "),
+)
 
 
 @dataclass
@@ -147,8 +150,10 @@ def _explain(
 ) -> Iterator[str]:
     what = f"callback {record.key}: {record.webhook_id}, answered 200 at {record.ended:.3f}, came again"
     rows = [row for row in attempts if _is_of(row, record)]
-    if any(row.http_status is None and not row.late for row in rows):
+    if given_up := [row for row in rows if row.http_status is None and not row.late]:
         verdict.figures["duplicates: the sender had given up at its deadline"] += 1
+        if max(row.duration_ms for row in given_up) < 1000 * (evidence.deadline - CLOCK):
+            yield f"{what}; its sender gave it up before its deadline: {given_up[0].error}"
         return
     if any(row.http_status == 200 and not row.late and not _is_of(row, following) for row in rows):
         if not evidence.woke_up_with_it(following):
@@ -158,7 +163,7 @@ def _explain(
         yield f"{what} {following.arrived - record.arrived:.3f} s later, before its lease can have run out"
     if any(row.late for row in rows):
         verdict.figures["duplicates: recorded too late by a worker that was held up"] += 1
-        held_up = [*evidence.stops(), *evidence.outages]
+        held_up = [*evidence.stops, *evidence.outages]
         if not overlaps((record.arrived - evidence.longest_pause, following.arrived), held_up):
             yield f"{what}; it was recorded late, and nothing held its worker up"
         return
@@ -170,7 +175,7 @@ def _explain_death(evidence: Evidence, record: Record, what: str, verdict: Verdi
     life = evidence.sender(record)
     disturbances = [(begin, end + RECONNECTED_WITHIN) for begin, end in evidence.outages]
     # A worker that is stopped inside a transaction holds its locks, for others to wait for.
-    disturbances += [(begin, end + CLOCK) for begin, end in evidence.stops()]
+    disturbances += [(begin, end + CLOCK) for begin, end in evidence.stops]
     if life.killed is None:
         verdict.figures["duplicates: the database was away for longer than the lease"] += 1
         if not overlaps((record.arrived, record.arrived + evidence.lease), disturbances):
@@ -204,10 +209,12 @@ def _one_in_flight(evidence: Evidence, key: int, records: Sequence[Record], verd
 
 
 def _workers_well_behaved(evidence: Evidence) -> Iterator[str]:
-    for lives in evidence.lives.values():
-        for life in lives:
-            if life.code not in (0, 75, -9, -15):
-                yield f"a worker ended with {life.code}"
-            for line in life.errors.read_text(errors="replace").splitlines():
-                if not line.startswith(SAYINGS) or "Traceback" in line:
-                    yield f"a worker said: {line}"
+    for life in evidence.lives:
+        if life.code not in ((None,) if life.helper else (0, 75, -9, -15)):
+            yield f"a worker ended with {life.code}"
+        if life.killed is None and life.code == -9:
+            yield "a worker did not end by itself"
+    for worker in evidence.workers:
+        for line in worker.said.read_text(errors="replace").splitlines():
+            if not line.startswith(SAYINGS) or "Traceback" in line:
+                yield f"a worker said: {line}"

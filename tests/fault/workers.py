@@ -1,4 +1,7 @@
-"""The workers of a fault run: processes of the installed monitor-cli that are killed, stopped and started again."""
+"""The workers of a fault run: processes of the installed monitor-cli that are killed, stopped and started again.
+
+A worker of several processes (processes = 2) is shot at process by process.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,58 +23,78 @@ SITE = Path(__file__).resolve().parent / "site"
 _PR_SET_PDEATHSIG = 1
 
 
+def address_of(pid: int) -> str:
+    """Where a process's requests come from (site/sitecustomize.py)."""
+    return f"127.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"
+
+
 @dataclass
 class Life:
-    """One process of a worker, from start to end (unix time). `killed` is set by SIGKILL alone; `stops` are the spans
-    from SIGSTOP to SIGCONT or to its death."""
+    """One process, from start to end (unix time). `killed` is set by SIGKILL alone; `stops` are the spans from SIGSTOP
+    to SIGCONT or to its death. A helper has no `code`: its first process speaks for it."""
 
     pid: int
     started: float
-    errors: Path
-    ended: float | None = None
+    helper: bool = False
     killed: float | None = None
+    ended: float | None = None
     code: int | None = None
     stops: list[tuple[float, float]] = field(default_factory=list)
-
-
-class Worker:
-    """One place for a worker: its lives follow each other. `address` is where its requests come from."""
-
-    def __init__(self, number: int, args: list[str], env: Mapping[str, str], directory: Path) -> None:
-        self.address = f"127.0.2.{number + 1}"
-        self.lives: list[Life] = []
-        self._args, self._number = args, number
-        self._directory = directory
-        empty = directory / "empty.toml"
-        empty.touch()
-        self._env = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(directory),
-            "PYTHONPATH": str(SITE),
-            "FAULT_SOURCE_ADDRESS": self.address,
-            "MONITOR_CONFIG": str(empty) if config.SYSTEM_FILE.exists() else "",
-            **env,
-        }
-        if not self._env["MONITOR_CONFIG"]:
-            del self._env["MONITOR_CONFIG"]
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopped_at: float | None = None
-        self.continue_at = 0.0
-        self.start_at = 0.0
+    stopped_at: float | None = None
+    continue_at: float = 0.0
 
     @property
     def running(self) -> bool:
-        """It runs, and is not stopped."""
-        return self._process is not None and self._stopped_at is None
+        """It is there, and not stopped."""
+        return self.ended is None and self.stopped_at is None
 
-    @property
-    def stopped(self) -> bool:
-        return self._stopped_at is not None
+    def stop(self, seconds: float) -> None:
+        """SIGSTOP, to be continued after so long."""
+        self.stopped_at = time.time()
+        self._signal(signal.SIGSTOP)
+        self.continue_at = self.stopped_at + seconds
+
+    def go_on(self) -> None:
+        if self.stopped_at is not None:
+            self._signal(signal.SIGCONT)
+            self.stops.append((self.stopped_at, time.time()))
+            self.stopped_at = None
+
+    def kill(self) -> None:
+        """SIGKILL, whether it is stopped or not."""
+        self.killed = time.time()
+        self._signal(signal.SIGKILL)
+        if self.stopped_at is not None:
+            self.stops.append((self.stopped_at, time.time()))
+            self.stopped_at = None
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+
+class Worker:
+    """One place for a worker: its processes follow each other. All that it says goes to `said`."""
+
+    def __init__(self, number: int, args: list[str], env: Mapping[str, str], directory: Path) -> None:
+        self.lives: list[Life] = []
+        self.said = directory / f"worker-{number}.txt"
+        self.start_at = 0.0
+        self._args, self._directory = args, directory
+        self._env = {"PATH": os.environ["PATH"], "HOME": str(directory), "PYTHONPATH": str(SITE), **env}
+        if config.SYSTEM_FILE.exists():  # the machine's own configuration is not ours
+            (directory / "empty.toml").touch()
+            self._env["MONITOR_CONFIG"] = str(directory / "empty.toml")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._first: Life | None = None
+
+    def processes(self) -> Iterator[Life]:
+        """Those that have not ended, orphans included."""
+        return (life for life in self.lives if life.ended is None)
 
     def start(self) -> None:
-        errors = self._directory / f"worker-{self._number}-{len(self.lives)}.txt"
         started = time.time()
-        with errors.open("wb") as file:
+        with self.said.open("ab") as file:
             self._process = subprocess.Popen(
                 [str(SCRIPT), "callback-run", *self._args],
                 stdin=subprocess.DEVNULL,
@@ -81,59 +105,62 @@ class Worker:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
-        self.lives.append(Life(self._process.pid, started, errors))
-
-    def stop(self, seconds: float) -> None:
-        """SIGSTOP; `tend` continues it."""
-        assert self._process is not None
-        self._stopped_at = time.time()
-        self._process.send_signal(signal.SIGSTOP)
-        self.continue_at = self._stopped_at + seconds
-
-    def go_on(self) -> None:
-        if self._process is not None and self._stopped_at is not None:
-            self._process.send_signal(signal.SIGCONT)
-            self._end_stop()
-
-    def kill(self) -> None:
-        """SIGKILL, whether it is stopped or not."""
-        assert self._process is not None
-        self.lives[-1].killed = time.time()
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(30)
-        self._end_stop()
-        self._reap(self._process.returncode)
+        self._first = Life(self._process.pid, started)
+        self.lives.append(self._first)
 
     def tend(self, restart: bool, rng: random.Random) -> None:
-        """Continue what was stopped long enough; notice an end; start again."""
-        if self._stopped_at is not None and time.time() >= self.continue_at:
-            self.go_on()
-        if self._process is not None and (code := self._process.poll()) is not None:
-            self._reap(code)
-            self.start_at = time.time() + rng.uniform(0.2, 1)
-        if self._process is None and restart and time.time() >= self.start_at:
-            self.start()
+        """Continue what was stopped long enough; notice what began and ended; start again."""
+        self._look()
+        for life in self.processes():
+            if life.stopped_at is not None and time.time() >= life.continue_at:
+                life.go_on()
+        if self._process is None and restart:
+            if self.start_at == 0:
+                self.start_at = time.time() + rng.uniform(0.1, 1)
+            elif time.time() >= self.start_at:
+                self.start_at = 0
+                self.start()
 
     def terminate(self, timeout: float) -> None:
-        """SIGTERM, and wait for its end; killed where that takes longer."""
-        self.go_on()
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._reap(self._process.wait(timeout))
-        except subprocess.TimeoutExpired:
-            self.kill()
+        """SIGTERM, and wait for the end of all its processes; what does not end is killed, and ends with -9."""
+        for life in self.processes():
+            life.go_on()
+        if self._process is not None:
+            self._process.terminate()
+        end = time.monotonic() + timeout
+        while list(self.processes()) and time.monotonic() < end:
+            self._look()
+            time.sleep(0.02)
+        self.end()
 
-    def _end_stop(self) -> None:
-        if self._stopped_at is not None:
-            self.lives[-1].stops.append((self._stopped_at, time.time()))
-            self._stopped_at = None
+    def end(self) -> None:
+        """Kill what is left of it."""
+        for life in list(self.processes()):
+            os.kill(life.pid, signal.SIGKILL)  # not `kill`: it should have ended by itself
+            if self._process is not None and life is self._first:
+                self._process.wait(30)
+        self._look()
 
-    def _reap(self, code: int) -> None:
-        life = self.lives[-1]
-        life.code, life.ended = code, time.time()
-        self._process = None
+    def _look(self) -> None:
+        now = time.time()
+        if self._process is not None and self._first is not None:
+            known = {life.pid for life in self.lives}
+            with suppress(OSError):
+                children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+                self.lives += [Life(int(pid), now, helper=True) for pid in children if int(pid) not in known]
+            if (code := self._process.poll()) is not None:
+                self._first.code, self._first.ended = code, now
+                self._process = None
+        for life in self.processes():
+            if life.helper and not _alive(life.pid):
+                life.ended = now
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _die_with_parent() -> None:
