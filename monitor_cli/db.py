@@ -151,6 +151,8 @@ class Database:
             raise _translate(error, self.where) from error
         except exc.TimeoutError as error:
             raise DatabaseAway(f"the database {self.where} has no connection left for us") from error
+        except UnicodeEncodeError as error:  # bytes on a command line or in a file's name that are not UTF-8
+            raise MonitorError(f"this is not text that can be stored: {error.object!a}") from error
         except exc.NoSuchModuleError as error:  # pragma: no cover - _parse refuses it first
             raise ConfigError(f"database_url: {error}") from error
 

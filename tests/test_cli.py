@@ -264,3 +264,25 @@ def test_nothing_but_ascii_in_the_environment(lite: Cli) -> None:
     bare = {**lite.environment(), "LANG": "C", "LC_ALL": "C"}
     done = subprocess.run([str(SCRIPT), "account", "list"], capture_output=True, env=bare, check=True, timeout=60)
     assert "ಕರ್ನಾಟಕ" in done.stdout.decode()
+
+
+def test_bytes_that_are_no_text_are_refused_in_a_line(cli: Cli) -> None:
+    """On both stores: what comes from a command line may be anything."""
+    bad = b"\xff".decode("utf-8", "surrogateescape")
+    commands = [
+        ["account", "add", bad],
+        ["account", "show", bad],
+        ["server", "import", bad],
+        ["incident-sync", "--file", bad],
+        ["incident-sync", "--url", f"http://{bad}"],
+        ["run-helper", bad],
+        ["--config", bad, "config", "show"],
+        [bad],
+    ]
+    for args in commands:
+        result = cli(*args)
+        assert result.code in (1, 2, 78), args
+        assert result.out == ""
+        assert result.err
+    listed = cli("server", "list", "--region", bad, "--json")
+    assert (listed.code, listed.out.strip()) in ((0, "[]"), (1, ""))
