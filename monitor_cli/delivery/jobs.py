@@ -164,7 +164,7 @@ def _split(tellings: Sequence[Telling], fits: Callable[[tuple[Telling, ...]], bo
 
 
 def _slices(telling: Telling, fits: Callable[[tuple[Telling, ...]], bool]) -> Iterator[tuple[Telling, ...]]:
-    rest = telling.numbers
+    rest = tuple(sorted(telling.numbers))  # a retry has to cut at the same places, however the store lists them
     for _ in range(MOST_PARTS + 1):  # one more than allowed shows that it is too many
         if not rest:
             return
