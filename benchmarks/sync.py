@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -122,15 +123,22 @@ class Bench:
 # --- candidates -------------------------------------------------------------------------------------------------------
 
 
+# A process of its own between us and the command: a child's peak begins with that of the process that started it.
+LAUNCH = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True)
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+"""
+
+
 def process(bench: Bench) -> tuple[float, int]:
     """incident-sync as cron starts it: seconds, and peak memory in MiB."""
     env = {"PATH": os.environ["PATH"], "MONITOR_DATABASE_URL": bench.url, "HOME": tempfile.gettempdir()}
     command = [sys.executable, "-m", "monitor_cli", "incident-sync", "--url", bench.page]
-    started = time.perf_counter()
-    pid = os.posix_spawn(sys.executable, command, env)
-    _, status, usage = os.wait4(pid, 0)
-    assert status == 0, status
-    return time.perf_counter() - started, usage.ru_maxrss // 1024
+    done = subprocess.run([sys.executable, "-c", LAUNCH, *command], env=env, check=True, stdout=subprocess.PIPE)
+    seconds, memory = done.stdout.split()
+    return float(seconds), int(memory)
 
 
 def loop(bench: Bench, guarded: bool) -> None:
@@ -295,9 +303,8 @@ def main() -> None:
     child.join(10)
     names = ("SQLAlchemy", "PyMySQL", "requests", "urllib3")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    print(
-        f"{args.servers:,} servers, {len(bench.changed):,} changed, a document of {size:.1f} MiB; {args.rounds} rounds"
-    )
+    print(f"{args.servers:,} servers on {len(bench.words):,} components, {size:.1f} MiB of JSON, {args.rounds} rounds")
+    print(f"of the components {len(bench.changed):,} change")
     print(f"Python {platform.python_version()}, MariaDB {version}, {versions}, {os.cpu_count()} cores")
     for name, values in found.items():
         spread = f"{min(values):,.3f} … {max(values):,.3f}"
