@@ -152,11 +152,11 @@ class Worker:
                 self._first.code, self._first.ended = code, now
                 self._process = None
         for life in self.processes():
-            if life.helper and not _alive(life.pid):
+            if life.helper and not alive(life.pid):
                 life.ended = now
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
