@@ -16,27 +16,22 @@ from typing import Any
 
 from monitor_cli.config import Settings
 from monitor_cli.db import Database
+from monitor_cli.delivery.courier import Courier, Flight
 from monitor_cli.delivery.desk import Desk, Settled, Tick
-from monitor_cli.delivery.jobs import Job, Part
+from monitor_cli.delivery.jobs import Job
 from monitor_cli.delivery.outcome import (
     Schedule,
     Verdict,
     kept_response,
     settle_answer,
-    settle_local,
     settle_nothing_sent,
     settle_release,
     settle_trouble,
     verdict,
 )
-from monitor_cli.delivery.slots import Lanes, Shares
-from monitor_cli.errors import DatabaseAway, MonitorError, OutsideError
-from monitor_cli.outbound import signing
-from monitor_cli.outbound.addresses import Policy
-from monitor_cli.outbound.request import Template, check_template
-from monitor_cli.outbound.resolver import Resolver, ResolverFailed, judged_addresses
-from monitor_cli.outbound.transport import Answer, Outgoing, Transport, allow_open_files
-from monitor_cli.outbound.url import Target
+from monitor_cli.delivery.slots import Shares
+from monitor_cli.errors import DatabaseAway, OutsideError
+from monitor_cli.outbound.transport import Answer
 from monitor_cli.store.settling import Attempt, Settlement, Then
 
 log = logging.getLogger(__name__)
@@ -48,18 +43,6 @@ WATCH_SECONDS = 0.025
 POLL_SECONDS = 0.25
 AGAIN_SECONDS = 1.0  # after the database failed
 NETWORK_SECONDS = 60.0
-OTHER_FILES = 128  # open files that are no requests
-
-
-@dataclass(slots=True, eq=False)
-class Flight:
-    """One request, from the look-up of its name to its answer."""
-
-    job: Job
-    part: Part
-    started: float
-    target: Target
-    addresses: Future[list[str]] | None
 
 
 @dataclass(slots=True, eq=False)
@@ -87,23 +70,13 @@ class Engine:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
-        self._stop, self._clock, self._wall = stop, clock, wall
-        self._policy = Policy(settings.allow_networks, settings.deny_networks)
-        pool = 2 * settings.concurrency
-        self._transport = Transport(self._policy, settings.connect_timeout, settings.ca_file or None, pool)
-        files = allow_open_files(settings.concurrency + settings.slow_lane + OTHER_FILES)
-        self._resolver = Resolver(wake=self._transport.wake)
+        self._stop, self._clock = stop, clock
+        self._courier = Courier(settings, clock=clock, wall=wall)
         self._shares = Shares(processes)
-        self._lanes = Lanes(
-            settings.concurrency,
-            slow=min(settings.slow_lane, max(1, files - settings.concurrency - OTHER_FILES)),
-            clock=clock,
-        )
         self._leads = leads
         self._desk = Desk(database, self._shares, settings.total_timeout, settings.lease_seconds, clock)
         self._schedule = Schedule(settings.retry_schedule, wall=wall)
         self._ready: deque[Job] = deque()
-        self._resolving: list[Flight] = []
         self._results: list[Result] = []
         self._settling: list[Result] = []
         self._parked: dict[int, Job] = {}  # between two parts of a split request
@@ -132,10 +105,8 @@ class Engine:
                     self._ask_for_work(claiming, ends)
                     self._start_ready()
                 self._ask_to_settle(settling)
-                for flight, answer in self._transport.wait(self._pause(ends)):
-                    self._answered(flight, answer)
-                self._resolved()
-                self._lanes.move_slow()
+                for flight, answer in self._courier.wait(self._pause(ends)):
+                    self._came_back(flight, answer)
                 self._take_tick(ends is not None)
                 self._take_settled(stopping)
         if self._away:
@@ -145,17 +116,16 @@ class Engine:
 
     def wake(self) -> None:
         """Have `stop` asked at once. Safe in a signal handler."""
-        self._transport.wake()
+        self._courier.wake()
 
     def close(self) -> None:
-        self._resolver.close()
-        self._transport.close()
+        self._courier.close()
 
     # --- when to do what --------------------------------------------------------------------------------------------
 
     def _idle(self) -> bool:
         busy = self._ready or self._results or self._settling or self._parked or self._tick or self._settle
-        return not busy and not len(self._lanes)
+        return not busy and not len(self._courier)
 
     def _over(self, ends: float) -> bool:
         """Nothing comes due any more before the end."""
@@ -167,7 +137,7 @@ class Engine:
     def _pause(self, ends: float | None) -> float:
         now = self._clock()
         until = [now + 0.5]
-        if self._ready and self._lanes.free > 0 and len(self._results) < UNRECORDED:
+        if self._ready and self._courier.free > 0 and len(self._results) < UNRECORDED:
             return 0.0
         if self._tick is None and self._wanted():
             until.append(self._next_tick)
@@ -179,7 +149,7 @@ class Engine:
 
     def _wanted(self) -> int:
         """How many deliveries to claim: no more than can start soon."""
-        room = 2 * self._settings.concurrency - len(self._ready) - (self._settings.concurrency - self._lanes.free)
+        room = 2 * self._settings.concurrency - len(self._ready) - (self._settings.concurrency - self._courier.free)
         if self._ready and room < self._settings.concurrency // 2:
             return 0
         return min(500, room)
@@ -189,16 +159,16 @@ class Engine:
         if self._tick is None and wanted > 0 and self._clock() >= self._next_tick:
             self._seen_all = True
             self._tick = pool.submit(self._desk.tick, wanted, self._leads)
-            self._tick.add_done_callback(lambda _: self._transport.wake())
+            self._tick.add_done_callback(lambda _: self._courier.wake())
 
     def _ask_to_settle(self, pool: ThreadPoolExecutor) -> None:
         if self._settle is not None or not self._results or self._clock() < self._next_settle:
             return
         full = len(self._results) >= SETTLE_ANSWERS
-        if full or self._clock() >= self._results[0].since + SETTLE_SECONDS or not len(self._lanes):
+        if full or self._clock() >= self._results[0].since + SETTLE_SECONDS or not len(self._courier):
             self._settling, self._results = self._results[:SETTLE_ANSWERS], self._results[SETTLE_ANSWERS:]
             self._settle = pool.submit(self._desk.settle, [result.settlement for result in self._settling])
-            self._settle.add_done_callback(lambda _: self._transport.wake())
+            self._settle.add_done_callback(lambda _: self._courier.wake())
 
     # --- what the database said ---------------------------------------------------------------------------------------
 
@@ -288,95 +258,27 @@ class Engine:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _start_ready(self) -> None:
-        while self._ready and self._lanes.free > 0 and len(self._results) < UNRECORDED:
+        while self._ready and self._courier.free > 0 and len(self._results) < UNRECORDED:
             job = self._ready.popleft()
             part = job.next_part()
             if part is None or self._clock() >= job.start_before:
                 self._settle_later(job, settle_release(job))
             else:
-                self._start(job, part)
+                self._courier.start(job, part)
 
-    def _start(self, job: Job, part: Part) -> None:
-        of = job.claimed.callback
-        started = self._clock()
-        try:
-            target = check_template(Template(of.url, of.payload, of.headers, of.raw_json), self._policy)
-        except MonitorError as error:
-            self._not_sent(job, part, started, error.message)
-            return
-        addresses = None if target.address else self._resolver.resolve(target.host, target.port)
-        flight = Flight(job, part, started, target, addresses)
-        self._lanes.enter(flight)
-        if addresses is None or addresses.done():
-            self._send(flight)
-        else:
-            self._resolving.append(flight)
-
-    def _resolved(self) -> None:
-        if not self._resolving:
-            return
-        self._resolver.poll()
-        waiting, self._resolving = self._resolving, []
-        for flight in waiting:
-            if flight.addresses is not None and flight.addresses.done():
-                self._send(flight)
-            elif self._clock() - flight.started >= self._settings.total_timeout:
-                self._local_fault(flight, "the resolver does not answer")
-            else:
-                self._resolving.append(flight)
-
-    def _send(self, flight: Flight) -> None:
-        try:
-            answers = flight.addresses.result() if flight.addresses else ()
-            addresses = judged_addresses(flight.target, answers, self._policy)
-        except ResolverFailed as error:
-            self._local_fault(flight, error.message)
-            return
-        except MonitorError as error:
-            self._lanes.leave(flight)
-            self._not_sent(flight.job, flight.part, flight.started, error.message)
-            return
-        if self._clock() >= flight.job.start_before:
-            self._lanes.leave(flight)
+    def _came_back(self, flight: Flight, answer: Answer | None) -> None:
+        if answer is None:
             self._settle_later(flight.job, settle_release(flight.job))
             return
-        self._transport.start(flight, self._outgoing(flight, addresses))
-
-    def _outgoing(self, flight: Flight, addresses: list[str]) -> Outgoing:
-        request, part = flight.part.request, flight.part
-        signed = signing.headers(
-            flight.job.claimed.callback.secrets, part.webhook_id, int(self._wall()), request.signed
-        )
-        left = self._settings.total_timeout - (self._clock() - flight.started)
-        return Outgoing(
-            request.method, request.url, (*request.headers, *signed), request.body, flight.target, addresses, left
-        )
-
-    def _answered(self, flight: Flight, answer: Answer) -> None:
-        self._lanes.leave(flight)
-        now = self._clock()
         if answer.http_status is not None:
-            self._last_contact, self._fault = now, None
+            self._last_contact, self._fault = self._clock(), None
         meaning = verdict(answer, self._network_works())
         if meaning is Verdict.LOCAL:
             self._note_fault(flight, answer.error or "")
-        attempt = self._attempt(flight.job, flight.part, flight.started, answer)
+        attempt = self._attempt(flight, answer)
         settlement = settle_answer(flight.job, flight.part, answer, meaning, attempt, self._schedule)
         self._log_attempt(flight.job, attempt, settlement)
         self._settle_later(flight.job, settlement)
-
-    def _not_sent(self, job: Job, part: Part, started: float, reason: str) -> None:
-        """The customer's configuration does not let it be sent: an attempt that failed, and nothing arrived."""
-        answer = Answer(None, reason, b"", None, int((self._clock() - started) * 1000), arrived=False)
-        attempt = self._attempt(job, part, started, answer)
-        settlement = settle_answer(job, part, answer, Verdict.REFUSED, attempt, self._schedule)
-        self._log_attempt(job, attempt, settlement)
-        self._settle_later(job, settlement)
-
-    def _local_fault(self, flight: Flight, reason: str) -> None:
-        self._lanes.leave(flight)
-        self._note_fault(flight, reason)
-        self._settle_later(flight.job, settle_local(flight.job))
 
     def _note_fault(self, flight: Flight, reason: str) -> None:
         """Said once, and only while nobody at all is reached: one customer's broken name server is not our fault."""
@@ -388,10 +290,11 @@ class Engine:
     def _network_works(self) -> bool:
         return self._clock() - self._last_contact < NETWORK_SECONDS
 
-    def _attempt(self, job: Job, part: Part, started: float, answer: Answer) -> Attempt:
-        at = job.claimed.now + int((started - job.claimed_at) * 1000)
+    def _attempt(self, flight: Flight, answer: Answer) -> Attempt:
+        job, part = flight.job, flight.part
+        at = job.claimed.now + int((flight.started - job.claimed_at) * 1000)
         text = kept_response(answer.response, job.claimed.callback)
-        duration = int((self._clock() - started) * 1000)
+        duration = int((self._clock() - flight.started) * 1000)
         return Attempt(at, duration, answer.http_status, answer.error, text, part.webhook_id, part.number)
 
     # --- settlements ------------------------------------------------------------------------------------------------

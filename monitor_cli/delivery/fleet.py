@@ -20,8 +20,8 @@ MOST = 4
 
 
 def size(settings: Settings) -> int:
-    """How many processes a run has: as configured, or one for each core, at most 4."""
-    return settings.processes or min(MOST, len(os.sched_getaffinity(0)))
+    """How many processes a run has: as configured, or one for each core, at most 4; never more than requests at once."""
+    return min(settings.processes or min(MOST, len(os.sched_getaffinity(0))), settings.concurrency)
 
 
 def share(settings: Settings, count: int) -> Settings:

@@ -52,10 +52,18 @@ class Job:
     start_before: float = 0.0
     lease_ends: float = 0.0
     done: set[str] = field(default_factory=set)
+    timed: tuple[Telling, ...] = ()  # what is told in several parts that show {timestamp}
 
     def next_part(self) -> Part | None:
         """The first part that was not answered 2xx yet."""
         return next((part for part in self.parts if part.webhook_id not in self.done), None)
+
+    def content_left(self) -> str | None:
+        """The hash of what is still to be told after this part, so that {timestamp} stays the same for it; None where
+        nobody asks."""
+        missing = {t.owed.unit for part in self.parts if part.webhook_id not in self.done for t in part.tellings}
+        left = [t for t in self.timed if t.owed.unit in missing]
+        return _webhook_id(self.claimed.id, left, _entries(left)) if left else None
 
     def told_with(self, part: Part) -> list[Telling]:
         """What this part's 2xx completes: units all of whose slices are answered."""
@@ -95,6 +103,7 @@ class _Renderer:
         self.claimed = claimed
         self.template = Template(of.url, of.payload, of.headers, of.raw_json)
         self.at = claimed.now
+        self.shows_time = "{timestamp}" in of.url + (of.payload or "")
 
     def job(self, tellings: tuple[Telling, ...], dropped: tuple[OwedUnit, ...]) -> Job:
         content = self._fix_time(tellings)
@@ -111,11 +120,11 @@ class _Renderer:
             for i, piece in enumerate(pieces, 1)
         )
         done = {part.webhook_id for part in parts} & self.claimed.parts_done
-        return Job(self.claimed, parts, dropped, content, done=done)
+        return Job(self.claimed, parts, dropped, content, done=done, timed=tellings if self.shows_time else ())
 
     def _fix_time(self, tellings: Sequence[Telling]) -> tuple[str, int] | None:
         """{timestamp} is when this content was first built: kept, where the template shows it."""
-        if "{timestamp}" not in self.template.url + (self.template.payload or ""):
+        if not self.shows_time:
             return None
         content_hash = _webhook_id(self.claimed.id, tellings, _entries(tellings))
         if content_hash == self.claimed.content_hash and self.claimed.content_at is not None:

@@ -66,7 +66,7 @@ def verdict(answer: Answer, network_works: bool) -> Verdict:
     """`network_works`: some request was answered lately, so that "no route" is the customer's address, not ours."""
     status = answer.http_status
     if status is None:
-        if answer.local == "resources" or (answer.local == "network" and not network_works):
+        if answer.local in ("resources", "resolver") or (answer.local == "network" and not network_works):
             return Verdict.LOCAL
         return Verdict.UNSURE if answer.arrived else Verdict.REFUSED
     if 200 <= status < 300:

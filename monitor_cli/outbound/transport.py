@@ -54,7 +54,8 @@ class Answer(NamedTuple):
     """What came of a request: an HTTP status, or an error in words.
 
     `arrived`: without a status, whether the customer may have it all the same (a byte was sent). `local` says that the
-    fault is ours: "network" (no way out) or "resources". `response` is the start of the body, at most 4 KiB."""
+    fault is ours: "network" (no way out), "resources" or "resolver". `response` is the start of the body, at most
+    4 KiB."""
 
     http_status: int | None
     error: str | None

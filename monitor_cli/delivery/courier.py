@@ -1,0 +1,146 @@
+"""What each request goes through: its template is judged, its name looked up, the addresses judged, then it is signed
+and sent, and its answer comes back. The one way out for callbacks; it knows neither the database nor what an answer
+means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from monitor_cli.config import Settings
+from monitor_cli.delivery.jobs import Job, Part
+from monitor_cli.delivery.slots import Lanes
+from monitor_cli.errors import MonitorError
+from monitor_cli.outbound import signing
+from monitor_cli.outbound.addresses import Policy
+from monitor_cli.outbound.request import Template, check_template
+from monitor_cli.outbound.resolver import Resolver, ResolverFailed, judged_addresses
+from monitor_cli.outbound.transport import Answer, Outgoing, Transport, allow_open_files
+from monitor_cli.outbound.url import Target
+
+OTHER_FILES = 128  # open files that are no requests
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One request of a job, from the look-up of its name to its answer. `started` is monotonic; `sent` are the headers
+    that were added to the request's own."""
+
+    job: Job
+    part: Part
+    started: float
+    target: Target | None = None
+    addresses: Future[list[str]] | None = None
+    sent: tuple[tuple[str, str], ...] = ()
+
+
+class Courier:
+    """Requests on their way. `start` takes one; `wait` gives what came back. `clock` is monotonic, `wall` unix time."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+        self._deadline = settings.total_timeout
+        self._clock, self._wall = clock, wall
+        self._policy = Policy(settings.allow_networks, settings.deny_networks)
+        pool = 2 * settings.concurrency
+        self._transport = Transport(self._policy, settings.connect_timeout, settings.ca_file or None, pool)
+        files = allow_open_files(settings.concurrency + settings.slow_lane + OTHER_FILES)
+        slow = min(settings.slow_lane, max(1, files - settings.concurrency - OTHER_FILES))
+        self._lanes = Lanes(settings.concurrency, slow=slow, clock=clock)
+        self._resolver = Resolver(wake=self._transport.wake)
+        self._resolving: list[Flight] = []
+        self._back: list[tuple[Flight, Answer | None]] = []
+
+    def __len__(self) -> int:
+        """How many were started and did not come back from `wait` yet."""
+        return len(self._lanes) + len(self._back)
+
+    @property
+    def free(self) -> int:
+        """How many can be started now."""
+        return self._lanes.free
+
+    def start(self, job: Job, part: Part) -> None:
+        """Send one request of a job, unless its `start_before` has passed by the time its name is known."""
+        of = job.claimed.callback
+        flight = Flight(job, part, self._clock())
+        self._lanes.enter(flight)
+        try:
+            flight.target = check_template(Template(of.url, of.payload, of.headers, of.raw_json), self._policy)
+        except MonitorError as error:
+            self._not_sent(flight, error.message)
+            return
+        if not flight.target.address:
+            flight.addresses = self._resolver.resolve(flight.target.host, flight.target.port)
+            if not flight.addresses.done():
+                self._resolving.append(flight)
+                return
+        self._send(flight)
+
+    def wait(self, seconds: float) -> list[tuple[Flight, Answer | None]]:
+        """Drive what is on its way until something came back, `wake` was called or `seconds` have passed. None for an
+        answer: it was too late to start."""
+        for flight, answer in self._transport.wait(0.0 if self._back else seconds):
+            self._come_back(flight, answer)
+        self._send_resolved()
+        self._lanes.move_slow()
+        back, self._back = self._back, []
+        return back
+
+    def wake(self) -> None:
+        """Make `wait` return at once. Safe in threads and signal handlers."""
+        self._transport.wake()
+
+    def close(self) -> None:
+        self._resolver.close()
+        self._transport.close()
+
+    # --- on the way ---------------------------------------------------------------------------------------------------
+
+    def _send_resolved(self) -> None:
+        if not self._resolving:
+            return
+        self._resolver.poll()
+        waiting, self._resolving = self._resolving, []
+        for flight in waiting:
+            if flight.addresses is not None and flight.addresses.done():
+                self._send(flight)
+            elif self._clock() - flight.started >= self._deadline:
+                self._not_sent(flight, "the resolver does not answer", local="resolver")
+            else:
+                self._resolving.append(flight)
+
+    def _send(self, flight: Flight) -> None:
+        assert flight.target is not None
+        try:
+            answers = flight.addresses.result() if flight.addresses else ()
+            addresses = judged_addresses(flight.target, answers, self._policy)
+            outgoing = self._outgoing(flight, flight.target, addresses)
+        except ResolverFailed as error:
+            self._not_sent(flight, error.message, local="resolver")
+            return
+        except MonitorError as error:
+            self._not_sent(flight, error.message)
+            return
+        if self._clock() >= flight.job.start_before:
+            self._come_back(flight, None)
+            return
+        self._transport.start(flight, outgoing)
+
+    def _outgoing(self, flight: Flight, target: Target, addresses: list[str]) -> Outgoing:
+        request, part = flight.part.request, flight.part
+        secrets = flight.job.claimed.callback.secrets
+        flight.sent = signing.headers(secrets, part.webhook_id, int(self._wall()), request.signed)
+        left = self._deadline - (self._clock() - flight.started)
+        headers = (*request.headers, *flight.sent)
+        return Outgoing(request.method, request.url, headers, request.body, target, addresses, left)
+
+    def _not_sent(self, flight: Flight, reason: str, local: str | None = None) -> None:
+        """The customer's configuration does not let it be sent, or a fault of ours (`local`): nothing arrived."""
+        duration = int((self._clock() - flight.started) * 1000)
+        self._come_back(flight, Answer(None, reason, b"", None, duration, arrived=False, local=local))
+
+    def _come_back(self, flight: Flight, answer: Answer | None) -> None:
+        self._lanes.leave(flight)
+        self._back.append((flight, answer))
