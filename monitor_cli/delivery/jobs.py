@@ -63,7 +63,7 @@ class Job:
         nobody asks."""
         missing = {t.owed.unit for part in self.parts if part.webhook_id not in self.done for t in part.tellings}
         left = [t for t in self.timed if t.owed.unit in missing]
-        return _webhook_id(self.claimed.id, left, _entries(left)) if left else None
+        return _webhook_id(self.claimed, left, _entries(left)) if left else None
 
     def told_with(self, part: Part) -> list[Telling]:
         """What this part's 2xx completes: units all of whose slices are answered."""
@@ -126,7 +126,7 @@ class _Renderer:
         """{timestamp} is when this content was first built: kept, where the template shows it."""
         if not self.shows_time:
             return None
-        content_hash = _webhook_id(self.claimed.id, tellings, _entries(tellings))
+        content_hash = _webhook_id(self.claimed, tellings, _entries(tellings))
         if content_hash == self.claimed.content_hash and self.claimed.content_at is not None:
             self.at = self.claimed.content_at
             return None
@@ -134,7 +134,7 @@ class _Renderer:
 
     def _part(self, number: int, tellings: tuple[Telling, ...], sliced: bool = False) -> Part:
         listed = _entries(tellings)
-        webhook_id = _webhook_id(self.claimed.id, tellings, listed)
+        webhook_id = _webhook_id(self.claimed, tellings, listed)
         request = render(self.template, content_of(listed, webhook_id, self.at // 1000))
         return Part(number, webhook_id, request, tellings, sliced)
 
@@ -146,9 +146,10 @@ def _entries(tellings: Sequence[Telling]) -> list[Entry]:
     return entries((t.owed.unit.region, t.type, number) for t in tellings for number in t.numbers)
 
 
-def _webhook_id(delivery_id: int, tellings: Sequence[Telling], listed: Sequence[Entry]) -> str:
+def _webhook_id(claimed: Claimed, tellings: Sequence[Telling], listed: Sequence[Entry]) -> str:
     """The same content of the same delivery has the same id; equal content of a later change has another."""
-    parts = [str(delivery_id)]
+    # A database that is made anew counts its deliveries from 1 again: when this one was made tells them apart.
+    parts = [str(claimed.id), str(claimed.created_at)]
     for owed, _, _ in tellings:
         parts += (str(owed.unit.channel_id), *owed.unit.region, str(owed.wanted))
     for region, kind, numbers in listed:
