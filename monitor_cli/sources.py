@@ -195,11 +195,11 @@ class Fetcher:
         if left <= 0:
             raise self._too_slow(url)
         request = self._session.prepare_request(requests.Request("GET", url, headers=headers))
-        return self._session.send(
+        # The adapter itself: the session would look at the redirect, and fail on one that is no URL.
+        return self._session.get_adapter(url).send(
             request,
             stream=True,
             timeout=(left, left),
-            allow_redirects=False,
             proxies=requests.utils.get_environ_proxies(url),
             verify=os.environ.get("REQUESTS_CA_BUNDLE") or True,
         )
