@@ -20,7 +20,7 @@ MOST = 4
 
 
 def size(settings: Settings) -> int:
-    """How many processes a run has: as configured, or one for each core, at most 4; never more than requests at once."""
+    """How many processes a run has: as configured, or one for each core, at most 4; no more than slots."""
     return min(settings.processes or min(MOST, len(os.sched_getaffinity(0))), settings.concurrency)
 
 

@@ -5,17 +5,21 @@ Retry-After is RFC 9110 section 10.2.3; 520 to 529 are what CDNs answer when the
 
 from __future__ import annotations
 
+import html
 import json
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 from monitor_cli.delivery.jobs import Job, Part, Telling
-from monitor_cli.outbound.transport import Answer
+from monitor_cli.outbound.payload import percent
+from monitor_cli.outbound.transport import KEPT, Answer
 from monitor_cli.store.claims import CallbackRow
 from monitor_cli.store.settling import Attempt, Settlement, Then, Told
 from monitor_cli.types import Unit
@@ -56,7 +60,8 @@ class Schedule:
             seconds = float(value[:12])
         else:
             try:
-                seconds = parsedate_to_datetime(value).timestamp() - self.wall()
+                date = parsedate_to_datetime(value)  # without a zone (asctime's form) it is UTC as well
+                seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - self.wall()
             except (ValueError, TypeError, OverflowError):
                 return 0
         return min(max(0, int(seconds * 1000)), LONGEST_RETRY_AFTER_MS)
@@ -79,12 +84,33 @@ def kept_response(body: bytes, of: CallbackRow) -> str | None:
     an echoing server would bring into our tables."""
     if not body:
         return None
+    hidden = [form for value in (*of.secrets, *(value for _, value in of.headers)) for form in _echoes(value)]
+    whole = len(body) < KEPT
+    for form in hidden:
+        body = body.replace(form, b"***")
+    if not whole:
+        body = _without_cut_end(body, hidden)
     text = body.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    for secret in of.secrets:
-        text = text.replace(secret, "***")
-    for _, value in of.headers:
-        text = text.replace(value, "***")
     return text.encode()[:KEPT_BYTES].decode("utf-8", "ignore")
+
+
+@lru_cache(maxsize=1024)
+def _echoes(value: str) -> tuple[bytes, ...]:
+    """How a server may write a header's value: as it came, in JSON (PHP's has \\/), HTML or a form. Longest first."""
+    words = [json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]]
+    words += [word.replace("/", "\\/") for word in words]
+    words += [value, html.escape(value), percent(value)]
+    forms = {*(word.encode("utf-8", "replace") for word in words), value.encode("latin-1", "replace")}
+    return tuple(sorted(filter(None, forms), key=len, reverse=True))
+
+
+def _without_cut_end(body: bytes, hidden: Sequence[bytes]) -> bytes:
+    """The start of an answer whose last bytes, as far as they are kept, may be the start of a hidden value."""
+    for form in hidden:
+        for length in range(min(len(form), len(body)), max(0, len(body) - KEPT_BYTES), -1):
+            if body.endswith(form[:length]):
+                return body[:-length] + b"***"
+    return body
 
 
 def settle_nothing_sent(job: Job) -> Settlement:
@@ -131,7 +157,15 @@ def _taken(job: Job, part: Part, attempt: Attempt) -> Settlement:
             attempts=(attempt,),
             recovered=job.claimed.callback.failures > 0,
         )
-    return _settlement(job, Then.PART, told=told, unsure=unsure, attempts=(attempt,), parts_done=_parts_done(job))
+    return _settlement(
+        job,
+        Then.PART,
+        told=told,
+        unsure=unsure,
+        attempts=(attempt,),
+        parts_done=_parts_done(job),
+        content_hash=job.content_left(),
+    )
 
 
 def _not_taken(

@@ -53,6 +53,7 @@ class Then(Enum):
 class Settlement(NamedTuple):
     """What came of one claimed delivery. `rearmed` is as it was claimed; `tried` counts the attempts of the schedule.
 
+    `content_hash` is that of what a split request has still to tell, where its time of first building is kept.
     `failed` counts an attempt against the callback, `recovered` clears that count, `off` switches the callback off with
     this reason, unless a person wrote the callback since `seen_modified_at`."""
 
@@ -68,6 +69,7 @@ class Settlement(NamedTuple):
     delay_ms: int = 0
     retry_after_ms: int = 0
     parts_done: str | None = None
+    content_hash: str | None = None
     failed: bool = False
     recovered: bool = False
     off: str | None = None
@@ -179,7 +181,8 @@ def _write_deliveries(
         elif s.then in (Then.DONE, Then.RETRY, Then.FAILED):
             again.append(_due_again(s, rearmed or s.then is Then.DONE, now))
         elif s.then is Then.PART:
-            _set(conn, [s.delivery_id], lease_until=now + lease_ms, parts_done=s.parts_done)
+            left = {"content_hash": s.content_hash} if s.content_hash else {}
+            _set(conn, [s.delivery_id], lease_until=now + lease_ms, parts_done=s.parts_done, **left)
     for state, ids in closing.items():
         _set(conn, ids, state=state, open_callback_id=None, due_at=None, finished_at=now, **_FREED)
     _set(conn, [s.delivery_id for s in settlements if s.then is Then.LOCAL], due_at=now + LOCAL_PAUSE_MS, **_FREED)

@@ -1,0 +1,290 @@
+"""What an answer means: the schedule, Retry-After, the verdict, what is kept of an answer, when a callback goes off."""
+
+from __future__ import annotations
+
+import html
+import json
+import time
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor_cli.config import Settings
+from monitor_cli.delivery import outcome
+from monitor_cli.delivery.jobs import Job, build_job
+from monitor_cli.delivery.outcome import Schedule, Verdict, kept_response, verdict
+from monitor_cli.outbound.transport import KEPT, Answer
+from monitor_cli.store.settling import Attempt, Then
+from monitor_cli.types import Type
+from tests.support.claimed import NOW, callback_row, claimed, owes
+
+DAY_MS = 24 * 3600 * 1000
+WALL = 1_700_000_000.0
+
+
+def answer(
+    status: int | None = 500, *, arrived: bool = True, local: str | None = None, after: str | None = None
+) -> Answer:
+    return Answer(status, None if status else "broken", b"", after, 3, arrived, local)
+
+
+def attempt(status: int | None = 500, *, at: int = NOW) -> Attempt:
+    return Attempt(at, 3, status, None if status else "broken", None, "msg_1")
+
+
+def plain(low: float, high: float) -> float:
+    return (low + high) / 2
+
+
+SCHEDULE = Schedule((5, 300), jitter=plain, wall=lambda: WALL)
+
+
+# --- the schedule ---------------------------------------------------------------------------------------------------
+
+
+def test_the_default_schedule_is_the_contract() -> None:
+    assert Settings().retry_schedule == (5, 300, 1800, 7200, 18000, 36000, 36000)
+
+
+@given(st.lists(st.floats(0, 30 * 86400), max_size=9), st.integers(1, 10))
+def test_a_retry_comes_after_its_pause_within_a_fifth_then_never(delays: list[float], tried: int) -> None:
+    pause = Schedule(delays).delay_ms(tried)
+    if tried > len(delays):
+        assert pause is None
+    else:
+        assert pause is not None
+        assert 0.8 * delays[tried - 1] * 1000 - 1 <= pause <= 1.2 * delays[tried - 1] * 1000
+
+
+def test_the_jitter_spreads() -> None:
+    pauses = {Schedule((36000,)).delay_ms(1) for _ in range(50)}
+    assert len(pauses) > 40
+    assert [Schedule((10,), jitter=pick).delay_ms(1) for pick in (min, max)] == [8000, 12000]
+
+
+# --- Retry-After: RFC 9110, section 10.2.3 --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "milliseconds"),
+    [
+        (None, 0),
+        ("", 0),
+        ("0", 0),
+        ("120", 120_000),
+        ("86400", DAY_MS),
+        ("86401", DAY_MS),
+        ("9" * 400, DAY_MS),
+        ("-5", 0),
+        ("1.5", 0),
+        ("soon", 0),
+        ("²", 0),
+        (formatdate(WALL + 90, usegmt=True), 90_000),
+        (formatdate(WALL - 90, usegmt=True), 0),
+        (formatdate(WALL + 3 * 86400, usegmt=True), DAY_MS),
+        (time.strftime("%A, %d-%b-%y %H:%M:%S GMT", time.gmtime(WALL + 90)), 90_000),  # RFC 850
+        (time.strftime("%a %b %e %H:%M:%S %Y", time.gmtime(WALL + 90)), 90_000),  # asctime: without a zone, and UTC
+        ("Tue, 14 Nov 2023 22:14:50 -0000", 90_000),
+        ("Tue, 99 Nov 2023 22:14:50 GMT", 0),
+        ("Tue, 14 Nov 999999999999 22:14:50 GMT", 0),
+    ],
+)
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/Los_Angeles"])
+def test_retry_after(monkeypatch: pytest.MonkeyPatch, header: str | None, milliseconds: int, zone: str) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert SCHEDULE.retry_after_ms(header) == milliseconds
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=60) | st.from_regex(r"\w{3}, \d+ \w{3} \d+ \d+:\d+:\d+ \S+"))
+def test_any_retry_after_is_a_bound_of_at_most_a_day(header: str) -> None:
+    assert 0 <= SCHEDULE.retry_after_ms(header) <= DAY_MS
+
+
+# --- the verdict ----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(200, 999))
+def test_success_is_2xx_only_and_gateways_leave_a_doubt(status: int) -> None:
+    expected = (
+        Verdict.TAKEN
+        if status <= 299
+        else Verdict.UNSURE
+        if status in (502, 504, *range(520, 530))
+        else Verdict.REFUSED
+    )
+    assert verdict(answer(status), network_works=True) is expected
+    assert verdict(answer(status), network_works=False) is expected
+
+
+@pytest.mark.parametrize(
+    ("arrived", "local", "works", "expected"),
+    [
+        (True, None, True, Verdict.UNSURE),  # broken after a byte was sent: it may have been taken
+        (False, None, True, Verdict.REFUSED),  # refused, TLS, too slow to connect: nothing arrived
+        (False, None, False, Verdict.REFUSED),
+        (False, "network", False, Verdict.LOCAL),  # no way out, and nobody else was reached
+        (False, "network", True, Verdict.REFUSED),  # no way to this one customer
+        (False, "resources", True, Verdict.LOCAL),
+        (False, "resources", False, Verdict.LOCAL),
+    ],
+)
+def test_no_answer(arrived: bool, local: str | None, works: bool, expected: Verdict) -> None:
+    assert verdict(answer(None, arrived=arrived, local=local), works) is expected
+
+
+# --- what is kept of an answer --------------------------------------------------------------------------------------
+
+
+def test_the_first_kib_of_an_answer_is_kept() -> None:
+    assert kept_response(b"", callback_row()) is None
+    assert kept_response(b"ok", callback_row()) == "ok"
+    assert kept_response(b"x" * 3000, callback_row()) == "x" * 1024
+    assert kept_response("é".encode() * 600, callback_row()) == "é" * 512  # never half a character
+    assert kept_response(b"a\0b\xff", callback_row()) == "a\ufffdb\ufffd"
+
+
+@given(st.binary(max_size=KEPT))
+def test_whatever_answers_is_kept_as_text(body: bytes) -> None:
+    text = kept_response(body, callback_row(headers=(("X-Key", "s3cret value"),)))
+    assert (text is None) == (not body)
+    assert text is None or (len(text.encode()) <= 1024 and "\0" not in text)
+
+
+SECRET_VALUE = 'Bearer abc/def"<é>=='
+
+
+@pytest.mark.parametrize(
+    "echoed",
+    [
+        SECRET_VALUE.encode(),
+        SECRET_VALUE.encode("latin-1"),  # as it went out
+        json.dumps({"auth": SECRET_VALUE}).encode(),
+        json.dumps({"auth": SECRET_VALUE}, ensure_ascii=False).encode(),
+        json.dumps({"auth": SECRET_VALUE}).replace("/", "\\/").encode(),  # as PHP writes it
+        html.escape(SECRET_VALUE).encode(),
+    ],
+)
+def test_echoed_header_values_are_redacted(echoed: bytes) -> None:
+    of = callback_row(headers=(("Authorization", SECRET_VALUE),))
+    text = kept_response(b"you sent: " + echoed + b" thanks", of)
+    assert text is not None
+    assert "***" in text
+    assert "abc" not in text
+    assert text.endswith(("thanks", '"} thanks'))
+
+
+def test_a_header_value_cut_at_the_end_of_what_is_read_is_redacted() -> None:
+    value = "k" + "0123456789abcdef" * 400  # longer than what is kept of an answer
+    text = kept_response((b"echo " + value.encode())[:KEPT], callback_row(headers=(("X-Key", value),)))
+    assert text == "echo ***"
+
+
+def test_our_secret_is_redacted() -> None:
+    of = callback_row()
+    text = kept_response(f"secret={of.secrets[0]}".encode(), of)
+    assert text == "secret=***"
+
+
+# --- what a settlement says -----------------------------------------------------------------------------------------
+
+
+def settled(
+    job: Job, of: Answer, meaning: Verdict, *, at: int = NOW, schedule: Schedule = SCHEDULE
+) -> outcome.Settlement:
+    part = job.next_part()
+    assert part is not None
+    return outcome.settle_answer(job, part, of, meaning, attempt(of.http_status, at=at), schedule)
+
+
+def test_taken_tells_what_was_sent_and_what_was_dropped() -> None:
+    job = build_job(claimed([owes(1, wanted=4), owes(2, Type.WARNING, wanted=3)], {2: Type.WARNING}))
+    result = settled(job, answer(200), Verdict.TAKEN)
+    assert result.then is Then.DONE
+    assert [(t.unit.channel_id, t.wanted, t.type) for t in result.told] == [(1, 4, Type.CRITICAL), (2, 3, None)]
+    assert (result.failed, result.recovered, result.off, list(result.unsure)) == (False, False, None, [])
+    assert settled(build_job(claimed(of=callback_row(failures=1))), answer(204), Verdict.TAKEN).recovered
+
+
+def test_a_refusal_leaves_no_doubt_and_a_lost_answer_does() -> None:
+    for status, meaning, doubts in ((500, Verdict.REFUSED, 0), (504, Verdict.UNSURE, 1), (None, Verdict.UNSURE, 1)):
+        result = settled(build_job(claimed()), answer(status), meaning)
+        assert result.then is Then.RETRY
+        assert (list(result.told), len(result.unsure), result.failed) == ([], doubts, True)
+
+
+def test_attempts_use_up_the_schedule() -> None:
+    results = [settled(build_job(claimed(attempts=n)), answer(500), Verdict.REFUSED) for n in range(3)]
+    assert [(r.then, r.tried, r.delay_ms) for r in results] == [
+        (Then.RETRY, 1, 5000),
+        (Then.RETRY, 2, 300_000),
+        (Then.FAILED, 3, 0),
+    ]
+    assert settled(build_job(claimed()), answer(500), Verdict.REFUSED, schedule=Schedule(())).then is Then.FAILED
+
+
+def test_a_fault_of_ours_uses_up_nothing() -> None:
+    result = settled(build_job(claimed()), answer(None, arrived=False, local="network"), Verdict.LOCAL)
+    assert result.then is Then.LOCAL
+    assert (result.failed, result.tried, list(result.attempts), result.off) == (False, 0, [], None)
+
+
+def test_retry_after_is_taken_from_any_failure() -> None:
+    for status in (429, 500, 503):
+        assert settled(build_job(claimed()), answer(status, after="60"), Verdict.REFUSED).retry_after_ms == 60_000
+
+
+@pytest.mark.parametrize(
+    ("failures", "since", "off"),
+    [
+        (19, NOW - 5 * DAY_MS, True),
+        (18, NOW - 5 * DAY_MS, False),  # 19 attempts
+        (19, NOW - 5 * DAY_MS + 1, False),  # not yet 5 days
+        (500, NOW - DAY_MS, False),
+        (19, None, False),
+    ],
+)
+def test_off_after_5_days_and_20_attempts(failures: int, since: int | None, off: bool) -> None:
+    job = build_job(claimed(of=callback_row(failures=failures, failing_since=since)))
+    assert (settled(job, answer(500), Verdict.REFUSED).off is not None) == off
+
+
+def test_the_reason_names_the_last_failure() -> None:
+    job = build_job(claimed(of=callback_row(failures=30, failing_since=NOW - 6 * DAY_MS)))
+    assert (
+        settled(job, answer(503), Verdict.REFUSED).off
+        == "it failed for 5 days, 31 attempts in a row; the last: HTTP 503"
+    )
+    assert str(settled(job, answer(None), Verdict.UNSURE).off).endswith("the last: broken")
+
+
+def test_410_is_off_at_once() -> None:
+    result = settled(build_job(claimed()), answer(410), Verdict.REFUSED)
+    assert "410" in str(result.off)
+    assert settled(build_job(claimed()), answer(404), Verdict.REFUSED).off is None
+
+
+def test_what_can_be_no_request_fails_and_keeps_what_it_owes() -> None:
+    job = build_job(claimed([owes(1), owes(2, Type.CRITICAL)], of=callback_row(payload="no form", raw_json=True)))
+    assert job.trouble
+    result = outcome.settle_trouble(job, Attempt(NOW, 0, None, job.trouble, None, ""))
+    assert result.then is Then.FAILED
+    assert [t.unit.channel_id for t in result.told] == [2]  # what is dropped anyway
+
+
+def test_nothing_sent_tells_nothing_new() -> None:
+    job = build_job(claimed([owes(1, Type.CRITICAL, wanted=6)]))
+    result = outcome.settle_nothing_sent(job)
+    assert (result.then, [(t.wanted, t.type) for t in result.told]) == (Then.DONE, [(6, None)])
+    assert (list(result.attempts), result.recovered) == ([], False)
+
+
+def test_a_release_says_nothing_but_that() -> None:
+    result = outcome.settle_release(build_job(claimed()))
+    assert (result.then, list(result.told), list(result.unsure), list(result.attempts)) == (Then.RELEASE, [], [], [])

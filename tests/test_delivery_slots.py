@@ -1,0 +1,158 @@
+"""Who may have how many requests at once: shares by account and destination, fast slots and the slow lane."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor_cli.config import Settings
+from monitor_cli.delivery import fleet
+from monitor_cli.delivery.slots import PER_ACCOUNT, PER_DESTINATION, Lanes, Shares
+from monitor_cli.store.claims import Candidate
+
+PLACES = ("a.test:443", "b.test:443", "c.test:80")
+candidates = st.lists(
+    st.builds(Candidate, st.integers(1, 10**6), st.integers(1, 6), st.sampled_from(PLACES)),
+    max_size=300,
+    unique_by=lambda c: c.id,
+)
+
+
+def at(account: int, place: str = "a.test:443", first: int = 1, count: int = 1) -> list[Candidate]:
+    return [Candidate(account * 1000 + first + n, account, place) for n in range(count)]
+
+
+@given(st.lists(st.tuples(candidates, st.integers(0, 300), st.data()), max_size=4))
+def test_no_limit_is_ever_passed_and_nobody_is_refused_without_need(
+    rounds: list[tuple[list[Candidate], int, st.DataObject]],
+) -> None:
+    shares, flying = Shares(), []
+    for offered, most, data in rounds:
+        chosen = shares.choose(offered, most)
+        flying += chosen
+        pairs = Counter((c.account_id, c.destination) for c in flying)
+        places = Counter(c.destination for c in flying)
+        assert len(chosen) <= most
+        assert len({c.id for c in chosen}) == len(chosen)
+        assert max(pairs.values(), default=0) <= PER_ACCOUNT
+        assert max(places.values(), default=0) <= PER_DESTINATION
+        if len(chosen) < most:
+            for left in set(offered) - set(chosen):
+                full = pairs[left.account_id, left.destination] == PER_ACCOUNT
+                assert full or places[left.destination] == PER_DESTINATION
+        full_pairs, full_places = shares.full()
+        assert set(full_pairs) == {pair for pair, count in pairs.items() if count == PER_ACCOUNT}
+        assert set(full_places) == {place for place, count in places.items() if count == PER_DESTINATION}
+        for done in data.draw(st.lists(st.sampled_from(flying), unique=True)) if flying else []:
+            flying.remove(done)
+            shares.release(done.account_id, done.destination)
+
+
+def test_4_per_account_and_place_and_64_per_place() -> None:
+    shares = Shares()
+    assert len(shares.choose(at(1, count=50), 500)) == 4
+    assert len(shares.choose(at(1, "b.test:443", count=50), 500)) == 4
+    crowd = [one for account in range(2, 102) for one in at(account)]
+    assert len(shares.choose(crowd, 500)) == 60
+    assert shares.full()[1] == ["a.test:443"]
+
+
+def test_turns_go_round_the_accounts() -> None:
+    big = [one for place in range(50) for one in at(1, f"{place}.test:443", first=place * 10, count=4)]
+    small = [at(account)[0] for account in range(2, 7)]
+    chosen = Shares().choose([*big, *small], 12)
+    assert Counter(c.account_id for c in chosen)[1] == 7
+    assert {c.account_id for c in chosen} == set(range(1, 7))
+
+
+def test_within_an_account_the_order_is_random() -> None:
+    offered = at(1, count=40)
+    assert len({tuple(Shares().choose(offered, 4)) for _ in range(20)}) > 10
+
+
+def test_processes_share_the_limits() -> None:
+    for processes in (1, 2, 4):
+        shares = Shares(processes)
+        assert len(shares.choose(at(1, count=50), 500)) * processes == PER_ACCOUNT
+    crowd = [one for account in range(100) for one in at(account)]
+    assert len(Shares(4).choose(crowd, 500)) * 4 == PER_DESTINATION
+
+
+# --- lanes ----------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_waits_over_a_second_leaves_its_fast_slot() -> None:
+    clock = Clock()
+    lanes = Lanes(2, 10, clock)
+    lanes.enter("a")
+    clock.now = 0.6
+    lanes.enter("b")
+    clock.now = 1.1
+    assert (lanes.free, len(lanes)) == (0, 2)
+    lanes.move_slow()
+    assert (lanes.free, len(lanes)) == (1, 2)
+    clock.now = 1.7
+    lanes.move_slow()
+    lanes.enter("c")
+    assert (lanes.free, len(lanes)) == (1, 3)
+    for key in "abc":
+        lanes.leave(key)
+    assert (lanes.free, len(lanes)) == (2, 0)
+
+
+def test_a_full_slow_lane_takes_no_more() -> None:
+    clock = Clock()
+    lanes = Lanes(3, 1, clock)
+    for key in "abc":
+        lanes.enter(key)
+    clock.now = 2.0
+    lanes.move_slow()
+    assert lanes.free == 1
+    lanes.leave("a")
+    lanes.move_slow()
+    assert (lanes.free, len(lanes)) == (2, 2)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["enter", "leave", "wait", "move"]), st.integers(0, 20)), max_size=80))
+def test_lanes_count_right(steps: list[tuple[str, int]]) -> None:
+    clock, inside, entered = Clock(), set(), {}
+    lanes = Lanes(4, 3, clock)
+    for step, number in steps:
+        if step == "enter" and lanes.free > 0 and number not in inside:
+            lanes.enter(number)
+            inside.add(number)
+            entered[number] = clock.now
+        elif step == "leave" and number in inside:
+            lanes.leave(number)
+            inside.discard(number)
+        elif step == "wait":
+            clock.now += number / 10
+        elif step == "move":
+            lanes.move_slow()
+        assert len(lanes) == len(inside)
+        assert 0 <= lanes.free <= 4
+        late = sum(clock.now - entered[one] > 1 for one in inside)
+        assert lanes.free <= 4 - len(inside) + min(3, max(late, 0)) or step != "move"
+
+
+# --- processes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("processes", "concurrency"), [(0, 256), (0, 1), (8, 3), (4, 4), (1, 256)])
+def test_all_processes_together_keep_to_the_concurrency(processes: int, concurrency: int) -> None:
+    settings = Settings(processes=processes, concurrency=concurrency)
+    count = fleet.size(settings)
+    assert count >= 1
+    assert count * fleet.share(settings, count).concurrency <= concurrency
+    assert fleet.size(Settings()) == min(4, len(os.sched_getaffinity(0)))
