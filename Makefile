@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types clean venv mariadb
+.PHONY: help demo test fault lint format types clean venv mariadb
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ demo: $(INSTALLED) ## an outage from a status page to customers, played on this 
 
 test: $(INSTALLED) mariadb ## the whole suite, on SQLite and on a MariaDB of its own (ARGS="tests/test_x.py -k word")
 	@$(BIN)/python -m pytest $(ARGS)
+
+fault: $(INSTALLED) mariadb ## minutes of killed workers and databases: nothing lost, nothing stale (ARGS="--seconds 60 --seed 7")
+	@$(BIN)/python -m tests.fault.chaos $(ARGS)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	@$(BIN)/ruff check .

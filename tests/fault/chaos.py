@@ -223,7 +223,7 @@ class Storm:
         running = [life for life in self._processes() if life.running]
         if len(running) <= len(self._workers) // 2:
             return
-        long = self._rng.random() < 0.15
+        long = self._rng.random() < 0.25
         seconds = self._rng.uniform(LEASE + 0.5, LEASE + 3) if long else self._rng.uniform(0.02, 2)
         self._rng.choice(running).stop(seconds)
         self._counts["stop"] += 1

@@ -51,7 +51,7 @@ class Customers:
     def _fate(self) -> Fate:
         dice = self._rng.random()
         status = 200 if dice < 0.87 else 500 if dice < 0.92 else 504 if dice < 0.94 else None
-        return Fate(status, self._rng.uniform(0, SLOWEST_SECONDS) if self._rng.random() < 0.12 else 0.0)
+        return Fate(status, self._rng.uniform(0, SLOWEST_SECONDS) if self._rng.random() < 0.25 else 0.0)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         sender = writer.get_extra_info("peername")[0]
