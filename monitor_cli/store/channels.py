@@ -15,7 +15,7 @@ from monitor_cli.types import Region, Type, Unit
 
 T = TypeVar("T")
 
-IN_LIST = 2000  # values in one IN list: SQLite allows 32 766 parameters, and long lists are slow to compile
+IN_LIST = 900  # values in one IN list: from 1000 on MariaDB makes a subquery of it, and locks rows in its order
 
 
 def chunks(values: Iterable[T], size: int = IN_LIST) -> Iterator[Sequence[T]]:
