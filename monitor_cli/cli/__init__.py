@@ -23,6 +23,7 @@ _COMMANDS = {
     "callback-run": "callback_run",
     "config": "config",
     "db": "db",
+    "delivery": "delivery",
     "demo": "demo",
     "incident-sync": "incident_sync",
     "number": "number",

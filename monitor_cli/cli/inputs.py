@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,22 @@ from monitor_cli.errors import UsageError
 
 ID = click.IntRange(1, 2**63 - 1)
 """The type of an id of ours on the command line."""
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_AGO = re.compile(rf"([0-9]{{1,9}})([{''.join(_SECONDS)}])")
+
+
+def read_time(text: str) -> int:
+    """Reads a point in time, for `reads`: ISO 8601 (UTC where it names no zone), or how long ago: 90m, 2h, 7d. Gives
+    milliseconds since 1970."""
+    if ago := _AGO.fullmatch(text):
+        return max(0, int((time.time() - int(ago[1]) * _SECONDS[ago[2]]) * 1000))
+    try:
+        at = datetime.fromisoformat(text)
+        return max(0, int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is neither a time (2026-01-31T12:00Z) nor a span (90m, 2h, 7d)") from None
 
 
 def reads(reader: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
