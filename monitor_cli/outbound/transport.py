@@ -23,7 +23,7 @@ from monitor_cli.outbound.addresses import Policy, refusal
 from monitor_cli.outbound.url import Target
 
 USER_AGENT = f"monitor-cli/{__version__}"
-BODY_LIMIT = 64 * 1024
+ANSWER_LIMIT = 64 * 1024  # headers and body
 KEPT = 4096
 
 # The kernel has no way out, or nothing left to give: no customer can be blamed.
@@ -81,7 +81,7 @@ class _Transfer:
     def __init__(self, curl: pycurl.Curl) -> None:
         self.curl = curl
         self.lines: list[bytes] = []
-        curl.setopt(pycurl.HEADERFUNCTION, self.lines.append)
+        curl.setopt(pycurl.HEADERFUNCTION, self._line)
         curl.setopt(pycurl.WRITEFUNCTION, self._body)
         self.begin(None)
 
@@ -96,24 +96,32 @@ class _Transfer:
 
     def head(self) -> tuple[int | None, str | None]:
         """The status of the final answer, once its headers are complete, and its Retry-After. What follows the blank
-        line are trailers, or another answer after a 1xx."""
-        status, retry_after, complete = None, None, False
+        line is another answer after a 1xx, else trailers."""
+        status, retry_after = None, None
         for line in self.lines:
             if line.startswith(b"HTTP/"):
                 words = line.split(None, 2)
-                status, retry_after = int(words[1]) if len(words) > 1 and words[1].isdigit() else None, None
-                complete = False
+                valid = len(words) > 1 and len(words[1]) == 3 and words[1].isdigit()
+                status, retry_after = int(words[1]) if valid else None, None
             elif line in (b"\r\n", b"\n"):
-                complete = True
-            elif not complete and line[:12].lower() == b"retry-after:":
+                if status is not None and status >= 200:
+                    return status, retry_after
+            elif line[:12].lower() == b"retry-after:":
                 retry_after = line[12:].decode("latin-1").strip()
-        return (status, retry_after) if complete and status is not None and status >= 200 else (None, None)
+        return None, None
+
+    def _line(self, line: bytes) -> int | None:
+        self.size += len(line)
+        if self.size > ANSWER_LIMIT:
+            return -1
+        self.lines.append(line)
+        return None
 
     def _body(self, data: bytes) -> int | None:
         self.size += len(data)
         if len(self.kept) < KEPT:
             self.kept += data[: KEPT - len(self.kept)]
-        return -1 if self.size > BODY_LIMIT else None
+        return -1 if self.size > ANSWER_LIMIT else None
 
 
 class Transport:
@@ -208,6 +216,8 @@ class Transport:
         return transfer
 
     def _set_request(self, curl: pycurl.Curl, out: Outgoing) -> None:
+        curl.unsetopt(pycurl.HTTPHEADER)  # setting an empty list would leave the last request's as they are
+        curl.unsetopt(pycurl.RESOLVE)
         curl.setopt(pycurl.URL, out.url)
         curl.setopt(pycurl.TIMEOUT_MS, max(1, int(out.seconds * 1000)))
         lines = [f"{name}: {value}" if value else f"{name};" for name, value in out.headers]
@@ -215,8 +225,7 @@ class Transport:
             curl.setopt(pycurl.HTTPGET, 1)
         else:
             curl.setopt(pycurl.POST, 1)
-            curl.setopt(pycurl.POSTFIELDSIZE, len(out.body))
-            curl.setopt(pycurl.COPYPOSTFIELDS, out.body)
+            curl.setopt(pycurl.POSTFIELDS, out.body)
             lines.append("Expect:")
         curl.setopt(pycurl.HTTPHEADER, [line.encode("latin-1") for line in lines])
         if out.addresses:
