@@ -160,6 +160,24 @@ def disable(app: App, ids: tuple[int, ...]) -> None:
     app.database.transact(lambda conn: callbacks.disable(conn, ids))
 
 
+@command.command("rotate-secret")
+@click.argument("callback_id", type=ID, metavar="ID")
+@json_option
+@pass_app
+def rotate_secret(app: App, callback_id: int, as_json: bool) -> None:
+    """Give a callback a new secret and print it, this once. The old one signs beside it for 24 hours.
+
+    At most two secrets sign: rotated again within that time, the one before the last stops at once.
+
+    \b
+    Example:  monitor-cli callback rotate-secret 3
+    """
+    secret = new_secret()
+    if app.database.transact(lambda conn: callbacks.rotate_secret(conn, callback_id, secret)):
+        log.warning("callback.secret_dropped", extra={"facts": {"callback": callback_id, "reason": "at most two sign"}})
+    print_record({"id": callback_id, "secret": secret}, as_json)
+
+
 @command.command("remove")
 @ids_argument
 @yes_option

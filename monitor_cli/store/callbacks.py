@@ -18,6 +18,7 @@ from monitor_cli.store.values import reader_of
 Headers = tuple[tuple[str, str], ...]
 
 _BATCH = 500
+OVERLAP_MS = 24 * 3600 * 1000  # a rotated secret signs beside the new one for so long
 
 read_title = reader_of(callback.c.title)
 """Reads a title (values.py)."""
@@ -104,6 +105,20 @@ def edit(conn: Connection, callback_id: int, form: Form, destination: str) -> No
     values = {**_columns(form, destination), "modified_at": now_ms(conn)}
     conn.execute(update(callback).where(callback.c.id == callback_id).values(**values))
     outbox.rearm(conn, callback_id)
+
+
+def rotate_secret(conn: Connection, callback_id: int, secret: str) -> bool:
+    """Give a callback a new secret, beside which its present one signs for 24 h. At most two sign: gives whether one
+    of an earlier rotation still did, and does no more. Raises MonitorError where the callback is not there."""
+    c = callback.c
+    query = select(c.secret, c.old_secret, c.old_secret_until).where(c.id == callback_id)
+    row = conn.execute(query.with_for_update()).first()
+    if row is None:
+        raise _absent([callback_id])
+    now = now_ms(conn)
+    values = {"secret": secret, "old_secret": row.secret, "old_secret_until": now + OVERLAP_MS, "modified_at": now}
+    conn.execute(update(callback).where(c.id == callback_id).values(**values))
+    return bool(row.old_secret) and (row.old_secret_until or 0) > now
 
 
 def enable(conn: Connection, ids: Collection[int]) -> None:
