@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from monitor_cli.cli import callback_replay
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import ID, reads
 from monitor_cli.cli.output import confirm, iso, json_option, print_record, print_rows, yes_option
@@ -37,6 +38,9 @@ def command() -> None:
     \b
     Example:  monitor-cli callback add --account acme --title Status --name hook --url https://hooks.acme.example/v
     """
+
+
+command.add_command(callback_replay.command)
 
 
 @command.command("add")

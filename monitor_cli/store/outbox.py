@@ -1,14 +1,14 @@
-"""What people's commands do to the outbox: enabling, subscribing, re-arming, forgetting.
+"""What people's commands do to the outbox: enabling, subscribing, re-arming, replaying, forgetting.
 
 Lock order: callback, delivery, owed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Insert, case, delete, insert, literal_column, select, update
 
-from monitor_cli.db import now_ms
+from monitor_cli.db import among, greatest, now_ms, upsert
 from monitor_cli.schema import callback, delivery, number, owed
 from monitor_cli.store.channels import chunks, types_of
 from monitor_cli.types import Region, Type, Unit
@@ -64,6 +64,62 @@ def subscribed(conn: Connection, account_id: int) -> None:
                 .values(wanted=owed.c.wanted + 1, owed_since_at=now_ms(conn))
             )
         rearm(conn, callback_id)
+
+
+def replay(conn: Connection, units: Mapping[int, Collection[Unit]]) -> None:
+    """Have these units' newest truth sent to their callbacks (by id) again, whatever they were told: due at once, or
+    when a Retry-After has run out. A callback that is not active by now is left out."""
+    # Locked, so that a callback removed at the same time leaves no delivery behind.
+    query = select(callback.c.id).where(among(callback.c.id, units), callback.c.active == 1).order_by(callback.c.id)
+    ids = conn.execute(query.with_for_update()).scalars().all() if units else []
+    if not ids:
+        return
+    now = now_ms(conn)
+    conn.execute(
+        _opening(conn),
+        [{"callback_id": i, "open_callback_id": i, "state": "open", "created_at": now, "due_at": now} for i in ids],
+    )
+    again = {"wanted": 1, "told": 0, "owed_since_at": now, "unsure": 1}
+    conn.execute(
+        _wanting(conn),
+        [
+            {**dict(zip(_UNIT_KEY, (i, unit.channel_id, *unit.region), strict=True)), **again}
+            for i in ids
+            for unit in sorted(units[i])
+        ],
+    )
+
+
+_UNIT_KEY = ("callback_id", "channel_id", "region", "region_code")
+_ONE: ColumnElement[int] = literal_column("1")  # no parameter: the driver joins rows only where VALUES has them all
+
+
+def _opening(conn: Connection) -> Insert:
+    """Open a delivery, or make the open one due anew; a lease in force is left alone."""
+    return upsert(
+        conn,
+        delivery,
+        ["open_callback_id"],
+        lambda new, old: {
+            "due_at": greatest(conn, new.due_at, old.c.not_before),
+            "attempts": literal_column("0"),
+            "rearmed": old.c.rearmed + _ONE,
+        },
+    )
+
+
+def _wanting(conn: Connection) -> Insert:
+    """Want a unit told once more, even if its type is the one told last."""
+    return upsert(
+        conn,
+        owed,
+        _UNIT_KEY,
+        lambda new, old: {  # in this order: MySQL sees the columns that were set before
+            "owed_since_at": case((old.c.wanted > old.c.told, old.c.owed_since_at), else_=new.owed_since_at),
+            "wanted": old.c.wanted + _ONE,
+            "unsure": _ONE,
+        },
+    )
 
 
 def forget(conn: Connection, callback_ids: Collection[int]) -> None:
