@@ -131,14 +131,16 @@ def test_retry_after_binds_a_replay_too(scene: Scene) -> None:
     assert len(scene.world.owed()) == 2
 
 
-def test_pages_are_transactions_of_their_own_and_go_on_where_they_ended(scene: Scene, database: Store) -> None:
+@pytest.mark.parametrize("bound", [{"limit": 3}, {"limit": 1}, {"most": 1}, {"most": 3}, {}])
+def test_pages_are_bounded_and_go_on_where_they_ended(scene: Scene, database: Store, bound: dict[str, int]) -> None:
     with database.read() as conn:
         wanted = replays.selection(conn)
     after: int | None = 0
     seen = []
     while after is not None:
         with database.write() as conn:
-            found, after = replays.page(conn, wanted, after, limit=3)
+            found, after = replays.page(conn, wanted, after, **bound)
+        assert len(found) <= bound.get("limit", bound.get("most", 4))
         seen += [one.callback_id for one in found]
     assert seen == sorted(scene.callbacks.values())
 

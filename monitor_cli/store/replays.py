@@ -17,6 +17,7 @@ from monitor_cli.store import accounts, callbacks, outbox
 from monitor_cli.types import Region, Unit
 
 PAGE = 500
+MOST_UNITS = 20_000  # in one transaction, but for a single callback that has more
 
 
 class Selection(NamedTuple):
@@ -75,20 +76,20 @@ def pages(conn: Connection, wanted: Selection) -> Iterator[Chosen]:
         yield from found
 
 
-def page(conn: Connection, wanted: Selection, after: int, limit: int = PAGE) -> Page:
-    """The chosen ones of the next `limit` callbacks after this id."""
+def page(conn: Connection, wanted: Selection, after: int, limit: int = PAGE, most: int = MOST_UNITS) -> Page:
+    """The chosen ones of the next `limit` callbacks after this id; fewer where they have more than `most` units."""
     rows = _callbacks(conn, wanted, after, limit)
     ids = [row.id for row in rows]
     if wanted.failed:
         failed = _failed(conn, ids)
         ids = [callback_id for callback_id in ids if callback_id in failed]
-    units = _units(conn, wanted, ids)
+    units, cut = _units(conn, wanted, ids, most)
     chosen = [
         Chosen(row.id, row.account or "", row.name, row.url, _left_out(row), tuple(units[row.id]))
         for row in rows
         if row.id in units
     ]
-    return Page(chosen, rows[-1].id if len(rows) == limit else None)
+    return Page(chosen, cut or (rows[-1].id if len(rows) == limit else None))
 
 
 def replay_page(conn: Connection, wanted: Selection, after: int) -> Page:
@@ -133,20 +134,27 @@ def _failed(conn: Connection, ids: Sequence[int]) -> set[int]:
     return set(conn.execute(query).scalars()) if last else set()
 
 
-def _units(conn: Connection, wanted: Selection, ids: Sequence[int]) -> dict[int, list[Unit]]:
+def _units(
+    conn: Connection, wanted: Selection, ids: Sequence[int], most: int
+) -> tuple[dict[int, list[Unit]], int | None]:
+    """By callback, and the last callback that was read where there were too many."""
+    found: dict[int, list[Unit]] = {}
     if not ids:
-        return {}
+        return found, None
     columns = (owed.c.callback_id, owed.c.channel_id, owed.c.region, owed.c.region_code, owed.c.owed_since_at)
-    query = select(*columns).where(among(owed.c.callback_id, ids))
+    query = select(*columns).where(among(owed.c.callback_id, ids)).order_by(owed.c.callback_id)
     if wanted.failed:
         query = query.where(owed.c.wanted > owed.c.told)
-    found: dict[int, list[Unit]] = {}
-    for callback_id, channel_id, region, region_code, since_at in conn.execute(query):
-        unit = Unit(channel_id, Region(region, region_code))
-        within = wanted.since_at <= since_at < wanted.until_at
-        if wanted.changed is None or within or unit in wanted.changed:
-            found.setdefault(callback_id, []).append(unit)
-    return found
+    last, count = 0, 0
+    with conn.execute(query.execution_options(stream_results=True)) as rows:
+        for callback_id, channel_id, region, region_code, since_at in rows:
+            if count >= most and callback_id != last:
+                return found, last
+            last, count = callback_id, count + 1
+            unit = Unit(channel_id, Region(region, region_code))
+            if wanted.changed is None or wanted.since_at <= since_at < wanted.until_at or unit in wanted.changed:
+                found.setdefault(callback_id, []).append(unit)
+    return found, None
 
 
 def _left_out(row: AnyRow) -> str | None:
