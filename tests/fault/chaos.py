@@ -215,8 +215,9 @@ class Storm:
         return [life for worker in self._workers for life in worker.processes()]
 
     def _kill(self) -> None:
-        if there := self._processes():
-            self._rng.choice(there).kill()
+        there = self._processes()
+        if running := [life for life in there if life.running]:  # mostly: a stopped one shall come back late
+            self._rng.choice(there if self._rng.random() < 0.1 else running).kill()
             self._counts["kill"] += 1
 
     def _stop(self) -> None:
