@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, Insert, case, delete, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Insert, case, delete, insert, literal, literal_column, select, update
 
 from monitor_cli.db import among, greatest, now_ms, upsert
 from monitor_cli.schema import callback, delivery, number, owed
@@ -24,14 +24,17 @@ def enable(conn: Connection, callback_id: int) -> None:
     rearm(conn, callback_id)
 
 
-def rearm(conn: Connection, callback_id: int) -> None:
+def rearm(conn: Connection, callback_id: int, *, wait: bool = False) -> None:
     """Make what a callback is owed due at once, with a new schedule; open a delivery where none is. Nothing owed:
-    nothing happens."""
+    nothing happens. `wait`: not before a Retry-After has run out; else a person has decided that it may be asked."""
     now = now_ms(conn)
+    bound = delivery.c.not_before if wait else literal(0)
     open_one = conn.execute(
         update(delivery)
         .where(delivery.c.open_callback_id == callback_id)
-        .values(due_at=now, not_before=0, attempts=0, rearmed=delivery.c.rearmed + 1)
+        .values(
+            due_at=greatest(conn, literal(now), bound), not_before=bound, attempts=0, rearmed=delivery.c.rearmed + 1
+        )
     )
     if open_one.rowcount:
         return
@@ -63,7 +66,7 @@ def subscribed(conn: Connection, account_id: int) -> None:
                 )
                 .values(wanted=owed.c.wanted + 1, owed_since_at=now_ms(conn))
             )
-        rearm(conn, callback_id)
+        rearm(conn, callback_id, wait=True)
 
 
 def replay(conn: Connection, units: Mapping[int, Collection[Unit]]) -> None:
