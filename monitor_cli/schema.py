@@ -248,6 +248,15 @@ source = _table(
     Column("failing_since_at", Millis),
     Column("error", Text),
 )
+standing = _table(
+    "standing",  # what is remembered of a row of infi_voice_monitor, where its columns do not tell it
+    Column("monitor_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("component_type", Exact(20)),  # NULL: unknown
+    Column("load_type", Exact(20), nullable=False),
+    Column("final_type", Exact(20)),  # final_status as we left it
+    Column("new_type", Exact(20)),  # not yet confirmed; NULL: none waits
+    Column("seen", Integer, nullable=False),  # syncs in a row that saw it
+)
 condition = _table(
     "condition",  # what was reported once and lasts: an unknown word, a missing component
     Column("source", Exact(100), primary_key=True),

@@ -38,6 +38,7 @@ TABLES = (  # of ours; infi_voice_monitor stays for good
     "infi_voice_monitor_attempt",
     "infi_voice_monitor_lease",
     "infi_voice_monitor_source",
+    "infi_voice_monitor_standing",
     "infi_voice_monitor_condition",
 )
 MONITOR_INDEXES = ("ix_infi_voice_monitor_channel_id", "ix_infi_voice_monitor_status_report_id")
@@ -264,6 +265,16 @@ def _remembered(steps: Steps) -> None:
         sa.Column("failing_since_at", sa.BigInteger()),
         sa.Column("error", sa.Text()),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_infi_voice_monitor_source")),
+    )
+    steps.table(
+        "infi_voice_monitor_standing",
+        sa.Column("monitor_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("component_type", exact(20)),
+        sa.Column("load_type", exact(20), nullable=False),
+        sa.Column("final_type", exact(20)),
+        sa.Column("new_type", exact(20)),
+        sa.Column("seen", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("monitor_id", name=op.f("pk_infi_voice_monitor_standing")),
     )
     steps.table(
         "infi_voice_monitor_condition",
