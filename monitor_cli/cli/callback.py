@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from monitor_cli.cli import callback_replay
+from monitor_cli.cli import callback_replay, callback_test
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import ID, reads
 from monitor_cli.cli.output import confirm, iso, json_option, print_record, print_rows, yes_option
@@ -41,6 +41,7 @@ def command() -> None:
 
 
 command.add_command(callback_replay.command)
+command.add_command(callback_test.command)
 
 
 @command.command("add")

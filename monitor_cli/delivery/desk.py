@@ -48,7 +48,12 @@ class Desk:
         self._clock = clock
         self._deadline = deadline
         self._lease = max(lease, 2 * deadline + 2 * MARGIN_SECONDS)
-        self._owner = f"{socket.gethostname()}:{os.getpid()}"[:100]
+        self.owner = f"{socket.gethostname()}:{os.getpid()}"[:100]
+
+    @property
+    def lease_ms(self) -> int:
+        """How long a lease is taken for."""
+        return int(self._lease * 1000)
 
     def tick(self, most: int, plans: bool) -> Tick:
         """Plan one batch and claim at most `most`; where there was nothing of either, when something comes due."""
@@ -86,7 +91,7 @@ class Desk:
 
         def work(conn: Connection) -> Settled:
             taken = self._clock()
-            return Settled(settling.settle(conn, settlements, int(self._lease * 1000)), taken)
+            return Settled(settling.settle(conn, settlements, self.lease_ms), taken)
 
         return self._database.transact(work)
 
@@ -102,7 +107,7 @@ class Desk:
 
     def _claim(self, conn: Connection, ids: list[int]) -> list[Job]:
         taken = self._clock()
-        claimed = claims.claim(conn, ids, self._owner, int(self._lease * 1000), MOST_NUMBERS, must_send)
+        claimed = claims.claim(conn, ids, self.owner, self.lease_ms, MOST_NUMBERS, must_send)
         jobs = [build_job(one) for one in claimed]
         settling.store_content(
             conn, [{"id": j.claimed.id, "hash": j.content[0], "at": j.content[1]} for j in jobs if j.content]

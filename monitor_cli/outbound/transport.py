@@ -55,7 +55,7 @@ class Answer(NamedTuple):
 
     `arrived`: without a status, whether the customer may have it all the same (a byte was sent). `local` says that the
     fault is ours: "network" (no way out), "resources" or "resolver". `response` is the start of the body, at most
-    4 KiB."""
+    4 KiB; `head` all header lines as they came, those of 1xx answers and trailers too."""
 
     http_status: int | None
     error: str | None
@@ -64,6 +64,7 @@ class Answer(NamedTuple):
     duration_ms: int
     arrived: bool
     local: str | None = None
+    head: bytes = b""
 
 
 def allow_open_files(wanted: int) -> int:
@@ -288,7 +289,8 @@ def _answer(transfer: _Transfer, code: int | None, words: str) -> Answer:
     duration = int((time.monotonic() - transfer.started) * 1000)
     status, retry_after = transfer.head()
     if status is not None:  # the status line and headers decide, whatever the body did
-        return Answer(status, None, bytes(transfer.kept), retry_after, duration, True)
+        head = b"".join(transfer.lines)
+        return Answer(status, None, bytes(transfer.kept), retry_after, duration, True, head=head)
     sent = transfer.curl.getinfo(pycurl.REQUEST_SIZE) > 0
     error = f"the address {transfer.refused}" if transfer.refused else words or f"libcurl error {code}"
     return Answer(None, error, b"", None, duration, sent, None if sent else _local_fault(transfer, code))

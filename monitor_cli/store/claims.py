@@ -122,7 +122,7 @@ def claim(
     if not rows:
         return []
     _mark_takeovers(conn, [row.callback_id for row in rows if row.id in taken_over])
-    callbacks = _callbacks(conn, [row.callback_id for row in rows], now)
+    callbacks = read_callbacks(conn, [row.callback_id for row in rows], now)
     rows = _park(conn, rows, callbacks, now)
     owed_units = _owed_units(conn, [row.callback_id for row in rows])
     # Types after the claim and after what is owed: the newest truth, never older than the changes counted in wanted.
@@ -193,7 +193,9 @@ def _mark_takeovers(conn: Connection, callback_ids: Sequence[int]) -> None:
         )
 
 
-def _callbacks(conn: Connection, ids: Sequence[int], now: int) -> dict[int, tuple[CallbackRow, AnyRow]]:
+def read_callbacks(conn: Connection, ids: Sequence[int], now: int) -> dict[int, tuple[CallbackRow, AnyRow]]:
+    """By id: what sending needs to know of these callbacks, and a row that says whether it may (active, subscribed,
+    not_before)."""
     c = callback.c
     columns = (
         c.id,
