@@ -78,3 +78,9 @@ class Component:
     type: Type | None
     known: bool = True
     incident: Incident | None = None
+
+
+class OnlyAffected(list[Component]):
+    """The components of a document that lists only what is affected: one that is not in it is operational (SPEC 9)."""
+
+    ABSENT = Component(id="", name="", word="operational", type=Type.OPERATIONAL)

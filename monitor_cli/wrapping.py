@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from monitor_cli.config import Source
-from monitor_cli.types import Component, Incident, Type
+from monitor_cli.types import Component, Incident, OnlyAffected, Type
 
 _WORDS = tuple(kind.word for kind in Type)
 WORD_LENGTH = 50  # of infi_voice_monitor.incident_status
@@ -34,22 +34,31 @@ class Observed:
         """Tags that several sources have, with their names."""
         self.unknown: dict[str, set[str]] = {}
         """By source (each that was read): the words that neither its provider nor its status_map knows."""
+        self.absent: dict[str, Observation] = {}
+        """By source that lists only what is affected: what it says about all that it does not name."""
 
     def add(self, source: Source, components: Iterable[Component]) -> None:
         """Take in what a source said. Of a tag that is there already the worst counts."""
         types = {word.casefold(): Type.read(kind) for word, kind in source.status_map.items()}
         unknown = self.unknown.setdefault(source.name, set())
-        for component in components:
+
+        def observation(component: Component) -> Observation:
             mapped = types.get(component.word.casefold()) if types else None
             kind = component.type if mapped is None else mapped
             if mapped is None and not component.known:
                 unknown.add(component.word)
-            self._take(component.id, Observation(component.word[:WORD_LENGTH], kind, source.name, component.incident))
+            return Observation(component.word[:WORD_LENGTH], kind, source.name, component.incident)
+
+        for component in components:
+            self._take(component.id, observation(component))
+        if isinstance(components, OnlyAffected):
+            self.absent[source.name] = observation(components.ABSENT)
 
     def merge(self, other: Observed) -> None:
         """Take in what another source said."""
         for name, words in other.unknown.items():
             self.unknown.setdefault(name, set()).update(words)
+        self.absent.update(other.absent)
         if not self.tags:
             self.tags = other.tags
             return

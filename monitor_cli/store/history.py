@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, func, insert, select
 
 from monitor_cli.schema import change
 from monitor_cli.store.channels import chunks
@@ -21,6 +21,17 @@ def record(conn: Connection, changes: Iterable[Mapping[str, Any]]) -> int:
         conn.execute(insert(change), [_row(one) for one in some])
         written += len(some)
     return written
+
+
+def last_sources(conn: Connection, monitor_ids: Collection[int]) -> dict[int, str | None]:
+    """The source of the newest change of each of these servers that has one (None: changed by hand)."""
+    found: dict[int, str | None] = {}
+    for some in chunks(monitor_ids):
+        newest = select(func.max(change.c.id)).where(change.c.monitor_id.in_(some)).group_by(change.c.monitor_id)
+        ids = conn.execute(newest).scalars().all()
+        query = select(change.c.monitor_id, change.c.source).where(change.c.id.in_(ids))
+        found.update((monitor_id, source) for monitor_id, source in conn.execute(query))
+    return found
 
 
 def _row(one: Mapping[str, Any]) -> dict[str, Any]:

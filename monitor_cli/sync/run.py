@@ -19,6 +19,7 @@ from monitor_cli.errors import MonitorError
 from monitor_cli.store import history, leases, sync_rows
 from monitor_cli.store.channels import chunks
 from monitor_cli.store.sync_rows import Values
+from monitor_cli.sync.absent import said_by_silence
 from monitor_cli.sync.reading import Wanted, read_all
 from monitor_cli.sync.reports import Report, Whole, reports_of
 from monitor_cli.types import Type
@@ -84,7 +85,7 @@ def preview(database: Database, wanted: Sequence[Wanted], *, every_source: bool)
     """What a run would change, and everything that it would have to report; writes nothing. Raises DatabaseAway."""
     observed, failed = read_all(wanted, lambda: None, RENEW_SECONDS)
     with database.read() as conn:
-        found = _scan(conn, observed)
+        found = _scan(conn, observed, every_source and not failed)
         changes = [one for ids in chunks(found.ids) for one in _changes(sync_rows.at(conn, ids, lock=False), observed)]
     reports = reports_of(None, observed, failed, found.whole(observed) if every_source and not failed else None)
     return Outcome(failed=failed, reports=reports, changes=changes, rows=found.rows)
@@ -102,7 +103,7 @@ class _Run:
     def run(self, wanted: Sequence[Wanted]) -> Outcome:
         observed, failed = read_all(wanted, lambda: self._database.transact(self._hold), RENEW_SECONDS)
         with self._database.read() as conn:
-            found = _scan(conn, observed)
+            found = _scan(conn, observed, self._every_source and not failed)
         whole = found.whole(observed) if self._every_source and not failed else None
         return self._database.transact(lambda conn: self._write(conn, observed, failed, found, whole))
 
@@ -142,24 +143,33 @@ class _Found(NamedTuple):
         return Whole(self.missing, {tag: observed.shared[tag] for tag in self.shared})
 
 
-def _scan(conn: Connection, observed: Observed) -> _Found:
-    """Look at every row, without a lock."""
+def _scan(conn: Connection, observed: Observed, all_read: bool) -> _Found:
+    """Look at every row, without a lock. `all_read`: there are no sources but those that were read."""
     if odd := sync_rows.storable(conn, observed.words):
         observed.restate(odd)
     found, rows = _Found(0, [], set(), set()), 0
     tags, shared = observed.tags, observed.shared
+    by_silence = next(iter(observed.absent.values()), None)
+    unnamed: dict[str, list[int]] = {}
     for block in sync_rows.blocks(conn):
         rows += len(block)
         for id_, tag, word, final in block:
             seen = tags.get(tag)
             if seen is None:
-                if tag:
+                if tag and by_silence is None:
                     found.missing.add(tag)
+                elif tag and by_silence is not None and differs(by_silence, word, final):
+                    unnamed.setdefault(tag, []).append(id_)
                 continue
             if differs(seen, word, final):
                 found.ids.append(id_)
             if shared and tag in shared:
                 found.shared.add(tag)
+    said = said_by_silence(conn, observed, unnamed, all_read=all_read)
+    tags.update(said)
+    found.ids.extend(id_ for tag in said for id_ in unnamed[tag])
+    found.ids.sort()  # rows are locked in this order
+    found.missing.update(unnamed.keys() - said.keys())
     return found._replace(rows=rows)
 
 
