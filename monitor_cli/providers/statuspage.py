@@ -6,17 +6,29 @@ incidents name it: those give the history a title and a link. https://metastatus
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from monitor_cli.providers.shape import Get, ShapeError, document_at, inner_objects, objects, required, text
+from monitor_cli.providers.shape import (
+    Get,
+    ShapeError,
+    an_object,
+    find,
+    incident_of,
+    inner_objects,
+    judged,
+    objects,
+    required,
+    text,
+)
 from monitor_cli.types import Component, Incident, Type
 
 NAME = "statuspage"
 
 _SUMMARY = "/api/v2/summary.json"
-_TYPES = {
+TYPES: dict[str, Type | None] = {
     "operational": Type.OPERATIONAL,
     "degraded_performance": Type.WARNING,
     "partial_outage": Type.WARNING,
@@ -26,29 +38,43 @@ _TYPES = {
 _OVER = {"resolved", "postmortem", "completed"}
 _UNDER_WAY = {"in_progress", "verifying"}
 _LISTS = ("components", "incidents", "scheduled_maintenances")
+_KEYS = {*_LISTS, "status"}
+_ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 
 
 def fetch(url: str, get: Get) -> list[Any]:
     """The one document that a page needs."""
-    return [document_at(url, _SUMMARY, get)]
+    return [find(url, get, _SUMMARY).document]
 
 
 def recognises(document: Any) -> bool:
-    """A page object beside one of the lists; or incidents alone, as a trimmed incidents.json has them."""
+    """A page object beside one of the lists; or the lists alone, as a trimmed incidents.json has them."""
+    return has_the_form(document) and not is_incident_io(document)
+
+
+def has_the_form(document: Any) -> bool:
+    """The same, also where another product serves it in this form."""
     if not isinstance(document, dict) or not any(isinstance(document.get(key), list) for key in _LISTS):
         return False
     page = document.get("page")
-    return (isinstance(page, dict) and not isinstance(page.get("status"), str)) or "incidents" in document
+    if isinstance(page, dict):
+        return not isinstance(page.get("status"), str)  # Instatus and Checkly have it there
+    return page is None and "incidents" in document and document.keys() <= _KEYS
+
+
+def is_incident_io(document: dict[str, Any]) -> bool:
+    """Whether a document of this form is incident.io's: its ids are ULIDs, Statuspage's have 12 characters."""
+    entries = [document.get("page"), *(entry for key in _LISTS for entry in inner_objects(document, key))]
+    ids = [entry.get("id") for entry in entries if isinstance(entry, dict) and "id" in entry]
+    return bool(ids) and all(isinstance(one, str) and _ULID.fullmatch(one) for one in ids)
 
 
 def parse(documents: Sequence[Any]) -> list[Component]:
     """Every component of the page, groups included, with the incident that names it."""
     lists: dict[str, list[dict[str, Any]]] = {}
     for document in documents:
-        if not isinstance(document, dict):
-            raise ShapeError("it is JSON, but not an object as Statuspage has it")
         for key in _LISTS:
-            if (found := objects(document, key)) is not None:
+            if (found := objects(an_object(document, "Statuspage"), key)) is not None:
                 lists.setdefault(key, []).extend(found)
     if "components" not in lists:
         raise ShapeError(f"it has no list of components: give the page's {_SUMMARY}")
@@ -59,15 +85,7 @@ def parse(documents: Sequence[Any]) -> list[Component]:
 def _component(entry: dict[str, Any], number: int, incidents: dict[str, Incident]) -> Component:
     what = f"component {number} of its list"
     key, word = required(entry, "id", what), text(required(entry, "status", what))
-    kind = _TYPES.get(word)
-    return Component(
-        id=key,
-        name=text(entry.get("name")),
-        word=word,
-        type=Type.WARNING if kind is None else kind,
-        known=kind is not None,
-        incident=incidents.get(key),
-    )
+    return judged(key, entry.get("name"), word, TYPES, incidents.get(key))
 
 
 def _incidents(
@@ -78,9 +96,7 @@ def _incidents(
     open_incidents = [entry for entry in incidents if text(entry.get("status")) not in _OVER]
     under_way = [entry for entry in maintenances if text(entry.get("status")) in _UNDER_WAY]
     for entry in [*sorted(under_way, key=_created), *sorted(open_incidents, key=_created)]:
-        if title := text(entry.get("name")):
-            link = text(entry.get("shortlink"))
-            incident = Incident(title, link if link.startswith(("http://", "https://")) else None)
+        if incident := incident_of(entry.get("name"), entry.get("shortlink")):
             for key in _named(entry):
                 yield key, incident
 
