@@ -29,7 +29,7 @@ import urllib3
 from monitor_cli import __version__
 from monitor_cli.config import Source
 from monitor_cli.errors import SourceError
-from monitor_cli.providers import read_documents, read_page
+from monitor_cli.providers import read_documents, read_page, xmlform
 from monitor_cli.providers.shape import NotThere, ShapeError
 from monitor_cli.types import Component
 
@@ -76,15 +76,19 @@ class _placed:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, ShapeError):
-            raise SourceError(f"{self._where()}: {error.message}") from None
+            where = shown(error.address) if error.address else self._where()
+            raise SourceError(f"{where}: {error.message}") from None
 
 
 def decode(body: bytes, where: str) -> Any:
-    """The data in a JSON document. Raises SourceError (NotThere for a page of HTML)."""
+    """The data in a document: JSON, or our own API's XML. Raises SourceError (NotThere for a page of HTML)."""
     start = body[:200].lstrip(b"\xef\xbb\xbf \t\r\n")
     if not start:
         raise SourceError(f"{where}: the document is empty")
     if start.startswith(b"<"):
+        if xmlform.is_data(start):
+            with _placed(lambda: where):
+                return xmlform.to_data(body)
         raise NotThere(f"{where}: the answer is {'XML' if start.startswith(b'<?xml') else 'HTML'}, not JSON")
     try:
         return json.loads(body)

@@ -106,7 +106,7 @@ HTML = b"<!DOCTYPE html><html><body>Just a moment"
         ({"status": 206}, "answered HTTP 206 Partial Content"),
         ({"status": 304}, "answered HTTP 304 Not Modified"),
         ({"document": HTML}, "the answer is HTML, not JSON"),
-        ({"document": b"<?xml version='1.0'?><api/>"}, "the answer is XML, not JSON"),
+        ({"document": b"<?xml version='1.0'?><rss/>"}, "the answer is XML, not JSON"),
         ({"document": b""}, "the document is empty"),
         ({"document": b" \n"}, "the document is empty"),
         ({"document": BODY[:-2]}, "the answer is not JSON, or not all of it"),

@@ -1,8 +1,7 @@
 """Status page products. A provider is one small module: where a page has its documents, and a pure function from the
 documents to components.
 
-A new one: a module with what Provider asks for, and its line in PROVIDERS (the order counts for `auto`: the one whose
-documents another's look like comes first).
+A new one: a module with what Provider asks for, and its place in _MODULES. docs/providers.md tells it in full.
 """
 
 from __future__ import annotations
@@ -11,7 +10,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from monitor_cli.errors import SourceError
-from monitor_cli.providers import statuspage
+from monitor_cli.providers import (
+    betterstack,
+    cachet,
+    gatus,
+    googlecloud,
+    incidentio,
+    instatus,
+    monitor,
+    statusio,
+    statuspage,
+    statuspal,
+    upptime,
+    uptimekuma,
+)
 from monitor_cli.providers.shape import Get, NotThere, ShapeError
 from monitor_cli.types import Component
 
@@ -28,29 +40,47 @@ class Provider(Protocol):
         """Whether a document is one of this product's."""
 
     def parse(self, documents: Sequence[Any]) -> list[Component]:
-        """The components in the documents. Raises ShapeError where they are something else."""
+        """The components in the documents (OnlyAffected where what is absent is operational). Raises ShapeError where
+        they are something else."""
 
 
 AUTO = "auto"
-PROVIDERS: dict[str, Provider] = {statuspage.NAME: statuspage}
+# No provider recognises another's documents. The order is that in which `auto` looks for them at a page's address: the
+# usual ones first.
+_MODULES: tuple[Provider, ...] = (
+    statuspage,
+    incidentio,
+    instatus,
+    betterstack,
+    cachet,
+    uptimekuma,
+    gatus,
+    upptime,
+    statuspal,
+    statusio,
+    googlecloud,
+    monitor,
+)
+PROVIDERS: dict[str, Provider] = {module.NAME: module for module in _MODULES}
 
 
 def read_page(name: str, url: str, get: Get) -> list[Component]:
     """The components of a page, or of the document at a document's own address. `name` is a key of PROVIDERS or AUTO.
     Raises SourceError, also what `get` raises."""
-    if name != AUTO:
-        return PROVIDERS[name].parse(PROVIDERS[name].fetch(url, get))
-    get = _remembering(get)
+    asked = _Asked(get)
     first: SourceError | None = None
-    for provider in PROVIDERS.values():
+    for provider in PROVIDERS.values() if name == AUTO else [PROVIDERS[name]]:
+        asked.begin()
         try:
-            documents = provider.fetch(url, get)
+            documents = provider.fetch(url, asked.get)
         except NotThere as error:
             first = first or error
             continue
-        if documents and all(map(provider.recognises, documents)):
-            return provider.parse(documents)
-    raise first or _unknown()
+        if name != AUTO or (documents and all(map(provider.recognises, documents))):
+            return asked.placed(provider.parse, documents)
+    if first is None or asked.found:
+        raise _unknown(asked.found[0] if asked.found else None)
+    raise first
 
 
 def read_documents(name: str, documents: Sequence[Any]) -> list[Component]:
@@ -63,29 +93,39 @@ def read_documents(name: str, documents: Sequence[Any]) -> list[Component]:
     raise _unknown()
 
 
-def _unknown() -> ShapeError:
-    return ShapeError(f"it is JSON, but no document of a status page that is known ({', '.join(PROVIDERS)})")
+def _unknown(address: str | None = None) -> ShapeError:
+    return ShapeError("it is JSON, but no document of a status page that is known (docs/providers.md)", address)
 
 
-def _remembering(get: Get) -> Get:
-    """The same, asking each address once: several providers may look at the one that was given."""
-    known: dict[str, Callable[[], Any]] = {}
+class _Asked:
+    """A `get` that asks each address once, since several providers may look at the same, and notes which had one."""
 
-    def remembered(url: str) -> Any:
-        if url not in known:
+    def __init__(self, get: Get) -> None:
+        self._get = get
+        self._known: dict[str, Any] = {}
+        self.found: list[str] = []
+        self._since = 0
+
+    def begin(self) -> None:
+        """The next provider begins."""
+        self._since = len(self.found)
+
+    def get(self, url: str) -> Any:
+        if url not in self._known:
             try:
-                document = get(url)
+                self._known[url] = self._get(url)
             except NotThere as error:
-                known[url] = _raiser(error)
-            else:
-                known[url] = lambda: document
-        return known[url]()
+                self._known[url] = error
+        if isinstance(self._known[url], NotThere):
+            raise self._known[url]
+        self.found.append(url)
+        return self._known[url]
 
-    return remembered
-
-
-def _raiser(error: NotThere) -> Callable[[], Any]:
-    def fail() -> Any:
-        raise error
-
-    return fail
+    def placed(self, parse: Callable[[Sequence[Any]], list[Component]], documents: Sequence[Any]) -> list[Component]:
+        """What `parse` gives; a ShapeError of it is about the first document that this provider read."""
+        try:
+            return parse(documents)
+        except ShapeError as error:
+            raise ShapeError(
+                error.message, self.found[self._since] if self._since < len(self.found) else None
+            ) from None
