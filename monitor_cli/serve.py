@@ -12,13 +12,15 @@ import resource
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 from granian import Granian
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, RuntimeModes
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
@@ -34,6 +36,8 @@ HEADER_SECONDS = 10  # for a request's head to arrive, and for a connection to s
 HEAD_BYTES = 64 * 1024
 STOP_SECONDS = 30  # for requests in flight when asked to stop; a query ends within 10
 _MAX_CONNECTIONS = 8192  # for each worker: granian counts idle and dripping ones too
+_STOPS = {signal.SIGTERM, signal.SIGINT}
+_START_SECONDS = 1.0  # from loading the application until granian waits for signals, amply
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _SPARE_FILES = 64  # for the database, logs and libraries
 
@@ -55,6 +59,7 @@ def run(settings: Settings, host: str, port: int, workers: int, started: Callabl
             interface=Interfaces.WSGI,
             workers=workers,
             blocking_threads=THREADS,
+            runtime_mode=RuntimeModes.st,  # the other one can miss its own "all is finished" and hang (granian 2.8)
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEAD_BYTES),
             websockets=False,
@@ -67,7 +72,7 @@ def run(settings: Settings, host: str, port: int, workers: int, started: Callabl
             workers_kill_timeout=STOP_SECONDS,
         )
         server.on_startup(lambda: started(f"http://{f'[{address}]' if ':' in address else address}:{port}"))
-        os.register_at_fork(after_in_child=_default_signals)
+        _hold_signals_over_forks()
         server.serve(target_loader=partial(_load, settings), wrap_loader=False)
 
 
@@ -122,15 +127,33 @@ def _ensure_logging() -> None:
         configure_logging(0, "text")
 
 
-def _default_signals() -> None:
-    """A worker that is told to stop before granian gave it handlers of its own would put that down to the main
-    process's, which it inherits, and go on; there is nothing in flight yet."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
+def _hold_signals_over_forks() -> None:
+    """Workers start with SIGTERM and SIGINT blocked, so that none is put down to the main process's handlers, which
+    they inherit; `_stop_once` takes them."""
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS),
+    )
+
+
+def _stop_once() -> None:
+    """In a worker: hand granian's handler the first SIGTERM or SIGINT, and no other. One that comes before granian
+    waits for it would be forgotten, and a second one makes it hang with its requests unanswered (2.8; both tried)."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    ready = time.monotonic() + _START_SECONDS
+
+    def wait() -> None:
+        number = signal.sigwait(_STOPS)
+        time.sleep(max(0.0, ready - time.monotonic()))
+        handler: Any = signal.getsignal(number)
+        handler(number, None)
+
+    threading.Thread(target=wait, name="stop", daemon=True).start()
 
 
 def _load(settings: Settings) -> api.Application:
     """In a worker: the application that it serves."""
+    _stop_once()
     _die_with_parent()
     _ensure_logging()
     return api.build(settings)

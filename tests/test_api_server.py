@@ -263,6 +263,11 @@ def test_sigterm_answers_the_request_in_flight(database: Store, serving: Serving
         until(lambda: cursor.execute(waits) and cursor.fetchall()[0][0] > 0)
         serving.running.signal(signal.SIGTERM)
         time.sleep(0.5)
+        workers = Path(f"/proc/{serving.running.pid}/task/{serving.running.pid}/children").read_text().split()
+        for pid in workers:  # told again, as by Ctrl-C in a terminal or an impatient init
+            os.kill(int(pid), signal.SIGTERM)
+            os.kill(int(pid), signal.SIGINT)
+        time.sleep(0.5)
         assert answers == []
         assert not serving.running.ended
         cursor.execute("UNLOCK TABLES")
