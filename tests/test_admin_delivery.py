@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,6 +137,12 @@ def test_what_was_removed_and_what_never_was(cli: Cli, sent: dict[str, int]) -> 
     absent = cli("delivery", "show", "999")
     assert (absent.code, absent.out) == (1, "")
     assert "there is no delivery 999" in absent.err
+
+
+def test_the_documentation_names_the_keys() -> None:
+    words = (Path(__file__).resolve().parent.parent / "docs" / "operations.md").read_text("utf-8").replace("\n", " ")
+    assert ", ".join(KEYS).replace("account,", "account (null once the callback is removed),") in words
+    assert f"`attempt_list`: objects with {', '.join(ATTEMPT_KEYS)}" in words
 
 
 @pytest.mark.parametrize(

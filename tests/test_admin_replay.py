@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+
 import pytest
 from sqlalchemy import event, text
 
 from monitor_cli import schema
 from monitor_cli.store import outbox, replays
 from monitor_cli.types import Region, Unit
-from tests.support.cli import Cli
+from tests.support.cli import SCRIPT, Cli
 from tests.support.http import Answer, Receiver
 from tests.support.stores import Store
 from tests.support.world import World
@@ -106,7 +110,7 @@ def test_those_that_hear_nothing_are_said_and_left_out(scene: Scene, cli: Cli) -
     before = scene.world.owed(all_rows=True)
     shown = cli.ok("callback", "replay", "--since", "1h", "--dry-run")
     assert (
-        shown.err == "1 callbacks of 1 accounts would be sent the newest status of 2 channels by callback-run; "
+        shown.err == "callback-run would send the newest status of 2 channels to 1 callback of 1 account; "
         "left out: 1 not active, 2 not subscribed\n"
     )
     lines = [line.split() for line in shown.out.splitlines()]
@@ -156,6 +160,25 @@ def test_many_are_marked_in_few_statements(world: World, database: Store) -> Non
     assert len(rows) == 200
     assert {(row.wanted, row.told, row.unsure) for row in rows} == {(2, 0, 1)}
     assert len([s for s in statements if s.startswith("INSERT")]) == 4
+
+
+def test_a_progress_bar_on_a_terminal(scene: Scene, cli: Cli) -> None:
+    main, terminal = pty.openpty()
+    done = subprocess.run(
+        [str(SCRIPT), "callback", "replay", "--account", "acme"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env={**cli.environment(), "TERM": "xterm"},
+        timeout=60,
+    )
+    os.close(terminal)
+    shown = os.read(main, 65536).decode()
+    os.close(main)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert shown.startswith("callback-run sends the newest status of 4 channels to 2 callbacks of 1 account")
+    assert "100%" in shown
+    assert len(scene.world.owed()) == 4
 
 
 def test_what_cannot_be_meant(scene: Scene, cli: Cli) -> None:

@@ -21,9 +21,7 @@ _time = reads(read_time)
 @click.command("replay")
 @click.option("--callback", "callback_id", type=ID, metavar="ID", help="This callback.")
 @click.option("--account", "account_name", metavar="NAME", help="The callbacks of this account.")
-@click.option(
-    "--since", "since_at", metavar="TIME", callback=_time, help="What changed since: a time, or 90m, 7d ago."
-)
+@click.option("--since", "since_at", metavar="TIME", callback=_time, help="What changed since: a time, or 90m, 7d ago.")
 @click.option("--until", "until_at", metavar="TIME", callback=_time, help="What changed before this time.")
 @click.option("--failed", is_flag=True, help="Callbacks whose last delivery failed, with what they are still owed.")
 @click.option("--dry-run", is_flag=True, help="Show whom it would tell of how many channels; change nothing.")
@@ -81,13 +79,17 @@ class _Totals:
             yield one
 
     def sentence(self, dry_run: bool) -> str:
-        what = "would be sent" if dry_run else "are sent"
+        sends = "would send" if dry_run else "sends"
         text = (
-            f"{self.callbacks} callbacks of {len(self.accounts)} accounts {what} "
-            f"the newest status of {self.channels} channels by callback-run"
+            f"callback-run {sends} the newest status of {_count(self.channels, 'channel')} "
+            f"to {_count(self.callbacks, 'callback')} of {_count(len(self.accounts), 'account')}"
         )
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
         return f"{text}; left out: {reasons}" if reasons else text
+
+
+def _count(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _shown(one: Chosen) -> dict[str, Any]:
