@@ -11,6 +11,7 @@ from monitor_cli.schema import change
 from monitor_cli.store.channels import chunks
 
 _BATCH = 1000
+_LOAD = "load"  # stands as the source of a change that the channel's load made
 
 
 def record(conn: Connection, changes: Iterable[Mapping[str, Any]]) -> int:
@@ -23,11 +24,13 @@ def record(conn: Connection, changes: Iterable[Mapping[str, Any]]) -> int:
     return written
 
 
-def last_sources(conn: Connection, monitor_ids: Collection[int]) -> dict[int, str | None]:
-    """The source of the newest change of each of these servers that has one (None: changed by hand)."""
-    found: dict[int, str | None] = {}
+def last_sources(conn: Connection, monitor_ids: Collection[int]) -> dict[int, str]:
+    """The source of the newest change of each of these servers that a source made: not by hand, nor by its load."""
+    found: dict[int, str] = {}
+    by_a_source = (change.c.source.is_not(None), change.c.source != _LOAD)
     for some in chunks(monitor_ids):
-        newest = select(func.max(change.c.id)).where(change.c.monitor_id.in_(some)).group_by(change.c.monitor_id)
+        of_these = (change.c.monitor_id.in_(some), *by_a_source)
+        newest = select(func.max(change.c.id)).where(*of_these).group_by(change.c.monitor_id)
         ids = conn.execute(newest).scalars().all()
         query = select(change.c.monitor_id, change.c.source).where(change.c.id.in_(ids))
         found.update((monitor_id, source) for monitor_id, source in conn.execute(query))

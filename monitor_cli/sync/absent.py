@@ -27,8 +27,8 @@ def said_by_silence(
     newest = history.last_sources(conn, [ids[0] for ids in unnamed.values()])
     found: dict[str, Observation] = {}
     for tag, ids in unnamed.items():
-        source = newest.get(ids[0])
-        said = observed.absent.get(source or "") or (None if source in observed.unknown else if_nobodys)
+        source = newest.get(ids[0], "")
+        said = observed.absent.get(source) or (None if source in observed.unknown else if_nobodys)
         if said is not None:
             found[tag] = said
     return found

@@ -1,0 +1,356 @@
+"""Every status page product, component by component: captured documents, our own, and every shape that they may not
+have; and that none takes another's documents."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from monitor_cli import providers
+from monitor_cli.config import Source
+from monitor_cli.errors import SourceError
+from monitor_cli.providers import PROVIDERS
+from monitor_cli.providers.shape import ShapeError
+from monitor_cli.sources import File, read
+from monitor_cli.types import Component, OnlyAffected, Type
+from tests.support import pages
+from tests.support.pages import PAGES, Page
+
+OK, W, C = Type.OPERATIONAL, Type.WARNING, Type.CRITICAL
+
+
+def seen(components: list[Component]) -> dict[str, tuple[str, Type | None, str | None]]:
+    assert len({c.id for c in components}) == len(components)
+    return {c.id: (c.word, c.type, c.incident.title if c.incident else None) for c in components}
+
+
+# --- our own documents ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("auto", [True, False])
+def test_every_component_has_its_word_type_and_incident(name: str, auto: bool) -> None:
+    page = PAGES[name]
+    for documents in (page.documents, page.documents[::-1]):
+        found = providers.read_documents("auto" if auto else page.provider, documents)
+        assert seen(found) == page.expected
+        assert {c.word for c in found if not c.known} == page.unknown
+        assert isinstance(found, OnlyAffected) is page.only_affected
+
+
+def test_each_product_has_a_page() -> None:
+    assert {page.provider for page in PAGES.values()} == set(PROVIDERS)
+
+
+# --- captured documents -----------------------------------------------------------------------------------------------
+
+STATUSIO_WORDS = {100: ("Operational", OK), 200: ("Planned Maintenance", W)}
+
+
+def expected_of(provider: str, document: Any) -> dict[str, tuple[str, Type | None]]:
+    """What FORMATS.md says of a captured document, by ways of its own."""
+    statuspage = {
+        "operational": OK,
+        "degraded_performance": W,
+        "partial_outage": W,
+        "under_maintenance": W,
+        "major_outage": C,
+    }
+    if provider in ("statuspage", "incidentio"):
+        return {c["id"]: (c["status"], statuspage[c["status"]]) for c in document["components"]}
+    if provider == "instatus":
+        return {c["id"]: (c["status"], {"OPERATIONAL": OK}[c["status"]]) for c in document["components"]}
+    if provider == "cachet":
+        return {str(c["id"]): {1: ("operational", OK)}[c["status"]] for c in document["data"]}
+    if provider == "betterstack":
+        resources = [entry for entry in document["included"] if entry["type"] == "status_page_resource"]
+        return {r["id"]: {"operational": ("operational", OK)}[r["attributes"]["status"]] for r in resources}
+    if provider == "statusio":
+        codes: dict[str, int] = {}
+        for entry in document["result"]["status"]:
+            for one in (entry, *entry["containers"]):
+                codes[one["id"]] = max(one["status_code"], codes.get(one["id"], 0))
+        return {key: STATUSIO_WORDS[code] for key, code in codes.items()}
+    if provider == "google-cloud":
+        assert all(incident["end"] for incident in document)
+        return {}
+    if provider == "uptime-kuma":
+        return {key: {1: ("up", OK)}[beats[-1]["status"]] for key, beats in document["heartbeatList"].items()}
+    assert provider == "upptime"
+    return {site["slug"]: (site["status"], {"up": OK, "down": C}[site["status"]]) for site in document}
+
+
+CAPTURED = {
+    "betterstack/betterstack-index-trimmed-2026-09-23": 1,
+    "cachet/yoti-components-v2-2020-10": 7,
+    "google-cloud/incidents-2026-07": 0,
+    "incidentio/openai-components-2026-09-29": 36,
+    "incidentio/openai-summary-2026-07": 25,
+    "instatus/wistia-v3-components-trimmed-2026-09-23": 1,
+    "statusio/gitlab-maintenance-2020-09-05": 20,
+    "statuspage/claude-summary-2026-09-22": 6,
+    "statuspage/cloudflare-summary-trimmed-2026-08-07": 3,
+    "statuspage/twilio-summary-2020-06-16": 73,
+    "upptime/electisec-summary-2025-08-13": 10,
+    "uptime-kuma/heartbeat-2026-08-26": 6,
+}
+WITHOUT_COMPONENTS = {
+    "instatus/wistia-summary-2026-09-23": "give the page's /v3/components.json",
+    "statuspage/github-incidents-2026-07-30": "give the page's /api/v2/summary.json",
+}
+
+
+def load(samples: Path, name: str) -> Any:
+    return json.loads((samples / f"{name}.json").read_bytes())
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+@pytest.mark.parametrize("auto", [True, False])
+def test_captured_component_by_component(samples: Path, name: str, auto: bool) -> None:
+    provider = name.partition("/")[0]
+    document = load(samples, name)
+    found = providers.read_documents("auto" if auto else provider, [document])
+    assert {c.id: (c.word, c.type) for c in found} == expected_of(provider, document)
+    assert len(found) == CAPTURED[name]
+    assert all(c.known for c in found)
+    assert isinstance(found, OnlyAffected) is (provider == "google-cloud")
+
+
+@pytest.mark.parametrize("name", WITHOUT_COMPONENTS)
+@pytest.mark.parametrize("auto", [True, False])
+def test_captured_without_components_says_which_to_give(samples: Path, name: str, auto: bool) -> None:
+    provider = "auto" if auto else name.partition("/")[0]
+    with pytest.raises(ShapeError, match=f"it has no list of components: {WITHOUT_COMPONENTS[name]}"):
+        providers.read_documents(provider, [load(samples, name)])
+
+
+def test_captured_incidents_are_noted(samples: Path) -> None:
+    found = seen(providers.read_documents("auto", [load(samples, "statusio/gitlab-maintenance-2020-09-05")]))
+    assert found["5b36dc6502d06804c0834a07"] == ("Operational", OK, "500 Error - User Notification Settings")
+    assert found["5f4e8819413cdd04b6882c94"] == ("Planned Maintenance", W, "Maintenance on dashboards.gitlab.com")
+    assert found["5b36e11140e76c04b7220a31"][:2] == ("Planned Maintenance", W)  # a container of many, the worst
+
+
+def test_no_captured_document_is_forgotten(samples: Path) -> None:
+    there = {f"{file.parent.name}/{file.stem}" for file in samples.glob("*/*.json")}
+    assert {name for name in there if not name.startswith("checkly/")} == {*CAPTURED, *WITHOUT_COMPONENTS}
+
+
+# --- whose a document is ----------------------------------------------------------------------------------------------
+
+
+def own_documents() -> Iterator[tuple[str, Any]]:
+    for page in PAGES.values():
+        for path, document in page.serves.items():
+            if path != "/api/entry-page":
+                yield page.provider, document
+
+
+def recognised_by(document: Any) -> list[str]:
+    return [name for name, provider in PROVIDERS.items() if provider.recognises(document)]
+
+
+def test_no_provider_takes_anothers_documents() -> None:
+    for provider, document in own_documents():
+        assert recognised_by(document) == [provider]
+
+
+def test_no_provider_takes_anothers_captured_documents(samples: Path) -> None:
+    for name in [*CAPTURED, *WITHOUT_COMPONENTS]:
+        assert recognised_by(load(samples, name)) == [name.partition("/")[0]]
+    for file in (samples / "checkly").glob("*.json"):  # a product that is none of ours looks like Instatus
+        assert recognised_by(json.loads(file.read_bytes())) == []
+
+
+WITHOUT = [
+    ("statuspage", {"page": {"id": "abc"}, "incidents": []}, "/api/v2/summary.json"),
+    ("statuspage", {"page": {"id": "abc"}, "scheduled_maintenances": []}, "/api/v2/summary.json"),
+    ("incidentio", {"page": {"id": pages.ulid("PG")}, "incidents": []}, "/api/v2/components.json"),
+    ("instatus", pages.INSTATUS_SUMMARY, "/v3/components.json"),
+    ("cachet", pages.CACHET_V2_INCIDENTS, "/api/v1/components"),
+    ("cachet", pages.CACHET_V3_INCIDENTS, "/api/components"),
+    ("betterstack", {"data": {"type": "status_page"}, "included": [{"type": "status_report"}]}, "/index.json"),
+    ("statusio", {"result": {"status_overall": {}, "incidents": []}}, "api.status.io/1.0/status/<page id>"),
+    ("google-cloud", {"products": [{"id": "a", "title": "A"}]}, "incidents.json"),
+    ("uptime-kuma", pages.KUMA_PAGE, "/api/status-page/heartbeat/<slug>"),
+    ("statuspal", {**pages.STATUSPAL_STATUS, "incidents": []}, "/api/v2/status_pages/<subdomain>/summary"),
+]
+
+
+@pytest.mark.parametrize(("provider", "document", "place"), WITHOUT)
+def test_a_document_without_components_says_which_to_give(provider: str, document: Any, place: str) -> None:
+    assert recognised_by(document) == [provider]
+    for name in ("auto", provider):
+        with pytest.raises(ShapeError, match="give ") as caught:
+            providers.read_documents(name, [document])
+        assert place in caught.value.message
+
+
+# --- every other shape ------------------------------------------------------------------------------------------------
+
+
+def judge(name: str, documents: list[Any]) -> None:
+    """Components, or one clear SourceError."""
+    found: list[Component] = []
+    message = "fine"
+    try:
+        found = providers.read_documents(name, documents)
+    except SourceError as error:
+        message = error.message
+    assert message
+    assert "\n" not in message
+    assert len(message) < 500
+    for c in found:
+        assert isinstance(c, Component)
+        assert c.id
+        assert isinstance(c.id, str)
+        assert c.word.isprintable()
+        assert c.type is None or isinstance(c.type, Type)
+
+
+def every(documents: list[Any]) -> None:
+    for provider in PROVIDERS.values():
+        for document in documents:
+            assert isinstance(provider.recognises(document), bool)
+    for name in ("auto", *PROVIDERS):
+        judge(name, documents)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=12,
+)
+WRONG = [None, True, False, 0, 1, -1, 10**400, float("nan"), float("inf"), "", "1", " ", "\ud800\n", [], {}, [[]], [{}]]
+WRONG += [["a"], {"a": {}}, "9" * 5000, {"id": []}, "http://[", "x" * 10_000]
+
+
+@given(anything)
+def test_any_json_gives_components_or_one_source_error(document: Any) -> None:
+    every([document])
+
+
+def places(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a document."""
+    items = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def changed(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy with something else at a place; without it, for `...`."""
+    whole = copy.deepcopy(document)
+    inner = whole
+    for key in path[:-1]:
+        inner = inner[key]
+    if value is ...:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = value
+    return whole
+
+
+OWN = [document for _, document in own_documents()]
+OWN_PLACES = [(index, path) for index, document in enumerate(OWN) for path in places(document)]
+
+
+@given(st.sampled_from(OWN_PLACES), st.sampled_from([..., *WRONG]) | anything)
+@settings(max_examples=400)
+def test_a_document_with_one_thing_wrong(place: tuple[int, tuple[Any, ...]], value: Any) -> None:
+    index, path = place
+    every([changed(OWN[index], path, value)])
+
+
+@given(st.lists(st.sampled_from(OWN), min_size=2, max_size=3))
+def test_documents_that_do_not_belong_together(documents: list[Any]) -> None:
+    every(documents)
+
+
+@given(data=st.data())
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+def test_a_captured_document_with_one_thing_wrong(samples: Path, data: st.DataObject) -> None:
+    document = load(samples, data.draw(st.sampled_from([*CAPTURED, *WITHOUT_COMPONENTS])))
+    path: tuple[Any, ...] = ()
+    inner = document
+    while isinstance(inner, dict | list) and inner and (not path or data.draw(st.booleans())):
+        key = data.draw(st.sampled_from(sorted(inner)) if isinstance(inner, dict) else st.integers(0, len(inner) - 1))
+        path, inner = (*path, key), inner[key]
+    if path:
+        document = changed(document, path, data.draw(st.sampled_from([..., *WRONG]) | anything))
+    every([document])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_recursive_documents(name: str) -> None:
+    """A value that holds a copy of the whole, 300 levels down: as deep as JSON comes through the reader, and more."""
+    page = PAGES[name]
+    for document in page.documents:
+        for path in list(places(document))[:60]:
+            nested: Any = document
+            for _ in range(300):
+                nested = {"children": [nested], "id": "a", "name": "a"}
+            every([changed(document, path, nested)])
+
+
+def test_children_as_deep_as_they_come() -> None:
+    """No parser walks down by recursion."""
+    service: Any = {"id": 1, "current_incident_type": None, "children": []}
+    component: Any = {"id": "a", "status": "OPERATIONAL", "isParent": False}
+    for n in range(5_000):
+        service = {"id": n, "current_incident_type": None, "children": [service]}
+        component = {"id": str(n), "status": "OPERATIONAL", "children": [component]}
+    assert len(PROVIDERS["statuspal"].parse([{"services": [service]}])) == 5_001
+    assert len(PROVIDERS["instatus"].parse([[component]])) == 5_001
+
+
+@pytest.mark.parametrize(
+    ("provider", "document", "path", "each"),
+    [
+        ("statuspage", pages.STATUSPAGE_SUMMARY, "components", 20_000),
+        ("incidentio", pages.INCIDENTIO_LIST, "components", 36),
+        ("instatus", pages.INSTATUS_LIST, "components", 20_000),
+        ("cachet", pages.CACHET_V2_FIRST, "data", 2),
+        ("betterstack", pages.BETTERSTACK.documents[0], "included", 10_000),
+        ("statuspal", pages.STATUSPAL_SUMMARY, "services", 50_000),
+    ],
+)
+def test_a_huge_document_takes_no_longer_than_it_is_long(provider: str, document: Any, path: str, each: int) -> None:
+    many = {**document, path: document[path] * (20_000 // len(document[path]))}
+    started = time.monotonic()
+    assert PROVIDERS[provider].recognises(many)
+    assert len(PROVIDERS[provider].parse([many])) in range(each - 100 if each > 100 else each, each + 1)
+    assert time.monotonic() - started < 20  # it takes a fifth of a second; each with each takes minutes
+
+
+def test_a_truncated_document_is_one_line(samples: Path) -> None:
+    for name in CAPTURED:
+        body = (samples / f"{name}.json").read_bytes()
+        for length in {1, len(body) // 3, len(body) // 2, len(body.rstrip()) - 1}:
+            for provider in ("auto", name.partition("/")[0]):
+                with pytest.raises(SourceError, match=r"^f\.json: ") as caught:
+                    read(Source(name="s", provider=provider), [File("f.json", body[:length])])
+                assert "\n" not in caught.value.message
+                with suppress(SourceError):
+                    read(Source(name="s", provider=provider), [File("f.json", body[length:])])
+
+
+def _page_of(provider: str) -> Page:
+    return next(page for page in PAGES.values() if page.provider == provider)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_wrong_provider_named_is_one_clear_error(provider: str) -> None:
+    for other in PROVIDERS:
+        judge(provider, _page_of(other).documents)
