@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from monitor_cli.config import Settings
 from monitor_cli.db import Database
@@ -30,7 +30,7 @@ from monitor_cli.delivery.outcome import (
     verdict,
 )
 from monitor_cli.delivery.slots import Shares
-from monitor_cli.errors import DatabaseAway, OutsideError
+from monitor_cli.errors import DatabaseAway
 from monitor_cli.outbound.transport import Answer
 from monitor_cli.store.settling import Attempt, Settlement, Then
 
@@ -52,6 +52,13 @@ class Result:
     job: Job
     settlement: Settlement
     since: float
+
+
+class Reach(NamedTuple):
+    """Whether a process reached any customer, and the fault of ours where it reached none lately."""
+
+    anybody: bool
+    fault: str | None
 
 
 class Engine:
@@ -88,11 +95,14 @@ class Engine:
         self._seen_all = False  # _next_due was read after the last settlement
         self._away: DatabaseAway | None = None
         self._last_contact = clock() - NETWORK_SECONDS  # no request was answered yet
+        self._reached = False
         self._fault: str | None = None
+        self._stays = False
 
-    def run(self, max_seconds: float | None) -> None:
+    def run(self, max_seconds: float | None) -> Reach:
         """Deliver until nothing more comes due within `max_seconds`; None: until `stop`. Raises DatabaseAway where
         the database failed and did not come back."""
+        self._stays = max_seconds is None
         ends = None if max_seconds is None else self._clock() + max_seconds
         with ThreadPoolExecutor(1, "claim") as claiming, ThreadPoolExecutor(1, "settle") as settling:
             while True:
@@ -111,8 +121,7 @@ class Engine:
                 self._take_settled(stopping)
         if self._away:
             raise self._away
-        if self._fault:
-            raise OutsideError(f"no customer can be reached: {self._fault}", "check this host's network and resolver")
+        return Reach(self._reached, self._fault)
 
     def wake(self) -> None:
         """Have `stop` asked at once. Safe in a signal handler."""
@@ -271,7 +280,7 @@ class Engine:
             self._settle_later(flight.job, settle_release(flight.job))
             return
         if answer.http_status is not None:
-            self._last_contact, self._fault = self._clock(), None
+            self._reached, self._last_contact, self._fault = True, self._clock(), None
         meaning = verdict(answer, self._network_works())
         if meaning is Verdict.LOCAL:
             self._note_fault(flight, answer.error or "")
@@ -281,9 +290,11 @@ class Engine:
         self._settle_later(flight.job, settlement)
 
     def _note_fault(self, flight: Flight, reason: str) -> None:
-        """Said once, and only while nobody at all is reached: one customer's broken name server is not our fault."""
+        """Said once while it stays, at the end otherwise (Reach), and only while nobody at all is reached: one
+        customer's broken name server is not our fault."""
         facts = {"facts": {"callback": flight.job.claimed.callback.id, "reason": reason}}
-        log.log(logging.INFO if self._fault or self._network_works() else logging.WARNING, "network.fault", extra=facts)
+        news = self._stays and not self._fault and not self._network_works()
+        log.log(logging.WARNING if news else logging.INFO, "network.fault", extra=facts)
         if not self._network_works():
             self._fault = reason
 

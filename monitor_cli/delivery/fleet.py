@@ -4,19 +4,29 @@ thousands of callbacks at once. They share nothing but the database; the protoco
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 from monitor_cli.config import Settings
 from monitor_cli.db import Database
-from monitor_cli.delivery.engine import Engine
+from monitor_cli.delivery.engine import Engine, Reach
 from monitor_cli.errors import MonitorError, OutsideError
 
 MOST = 4
+
+
+class Ended(NamedTuple):
+    """How a helper ended: its exit code, and whom it reached (engine.Reach)."""
+
+    code: int
+    anybody: bool = False
+    fault: str | None = None
 
 
 def size(settings: Settings) -> int:
@@ -35,14 +45,15 @@ def share(settings: Settings, count: int) -> Settings:
 
 class Fleet:
     """`start` forks the helpers; it has to come before any thread and any connection. Each runs `work(stop)`, where
-    `stop` says that SIGTERM or SIGINT came or that the first process has died, and ends with the code that it gives."""
+    `stop` says that SIGTERM or SIGINT came or that the first process has died, and ends as it says."""
 
     def __init__(self) -> None:
         self._helpers: list[int] = []
+        self._reports, self._report = os.pipe()
         self._stopped = False
         self._wake: Callable[[], None] = lambda: None
 
-    def start(self, count: int, work: Callable[[Callable[[], bool]], int]) -> None:
+    def start(self, count: int, work: Callable[[Callable[[], bool]], Ended]) -> None:
         """Fork `count` helpers."""
         sys.stdout.flush()
         sys.stderr.flush()
@@ -54,7 +65,9 @@ class Fleet:
             self._helpers.clear()
             code = 1
             try:
-                code = work(lambda: self._stopped or os.getppid() != parent)
+                ended = work(lambda: self._stopped or os.getppid() != parent)
+                os.write(self._report, json.dumps(ended).encode() + b"\n")
+                code = ended.code
             finally:
                 sys.stderr.flush()
                 os._exit(code)
@@ -68,13 +81,16 @@ class Fleet:
     def stopped(self) -> bool:
         return self._stopped
 
-    def wait(self) -> int:
-        """Wait for the helpers to end; the highest of their exit codes."""
-        codes = [0]
+    def wait(self) -> list[Ended]:
+        """Wait for the helpers, and how they ended: what they reported, and the exit code or signal of who failed."""
+        failed = []
         while self._helpers:
             _, status = os.waitpid(self._helpers.pop(), 0)
-            codes.append(abs(os.waitstatus_to_exitcode(status)))
-        return max(codes)
+            if code := os.waitstatus_to_exitcode(status):
+                failed.append(Ended(abs(code)))
+        os.close(self._report)
+        with open(self._reports, encoding="utf-8") as lines:
+            return [*failed, *(Ended(*json.loads(line)) for line in lines)]
 
     def _stop(self) -> None:
         self._stopped = True
@@ -86,7 +102,8 @@ class Fleet:
 
 def run_fleet(database: Database, settings: Settings, max_seconds: float | None) -> None:
     """One run of callback-run: the first process plans as well and speaks for all. Raises what its engine raises, and
-    OutsideError where only a helper failed. `database` must have no open connection."""
+    OutsideError where only a helper failed, or where none reached any customer for a fault of ours. `database` must
+    have no open connection."""
     count = size(settings)
     mine = share(settings, count)
     fleet = Fleet()
@@ -94,12 +111,16 @@ def run_fleet(database: Database, settings: Settings, max_seconds: float | None)
     engine = Engine(database, mine, processes=count, stop=fleet.stopped)
     fleet.listen(engine.wake)
     try:
-        engine.run(max_seconds)
+        own = engine.run(max_seconds)
     finally:
         engine.close()
-        worst = fleet.wait()
-    if worst:
+        helpers = fleet.wait()
+    if worst := max((helper.code for helper in helpers), default=0):
         raise OutsideError(f"a helper process ended with exit code {worst}", "run it with -v, or with processes = 1")
+    reach = [own, *(Reach(helper.anybody, helper.fault) for helper in helpers)]
+    faults = [each.fault for each in reach if each.fault]
+    if faults and not any(each.anybody for each in reach):
+        raise OutsideError(f"no customer can be reached: {faults[0]}", "check this host's network and resolver")
 
 
 def _help(
@@ -109,13 +130,12 @@ def _help(
     count: int,
     max_seconds: float | None,
     stop: Callable[[], bool],
-) -> int:
+) -> Ended:
     engine = Engine(database, settings, processes=count, leads=False, stop=stop)
     fleet.listen(engine.wake)
     try:
-        engine.run(max_seconds)
+        return Ended(0, *engine.run(max_seconds))
     except MonitorError as error:
-        return error.exit_code
+        return Ended(error.exit_code)
     finally:
         engine.close()
-    return 0
