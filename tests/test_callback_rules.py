@@ -720,11 +720,13 @@ def test_max_seconds_ends_it_in_time_and_gives_back_what_was_not_sent(scene: Sce
     crowd(scene, 12)
     scene.receiver.answer(None, Answer(200, delay=2.5))
     started = time.monotonic()
-    scene.cli("callback-run", "--max-seconds", "1.5", "--concurrency", "4", env=LOCAL).quiet()
+    scene.cli("callback-run", "--max-seconds", "0.9", "--concurrency", "4", env=LOCAL).quiet()
     assert time.monotonic() - started < 20  # not the three rounds and more that it would take
     states = [(row.state, row.lease_until, row.lease_token, row.attempts) for row in scene.world.deliveries()]
-    assert states.count(("done", 0, None, 0)) == len(scene.receiver.requests) == 4
-    assert states.count(("open", 0, None, 0)) == 8
+    started = len(scene.receiver.requests)
+    assert 1 <= started <= 4  # none is slow yet: those would leave their slots to others
+    assert states.count(("done", 0, None, 0)) == started
+    assert states.count(("open", 0, None, 0)) == 12 - started
     assert {row.unsure for row in scene.world.owed()} == {0}
     scene.receiver.answer(None, 200)
     scene.run(env=LOCAL).quiet()
@@ -742,13 +744,15 @@ def test_a_signal_ends_it_after_what_is_in_flight(scene: Scene, processes: int, 
     scene.receiver.wait(4)
     running.signal(number)
     time.sleep(0.5)
+    started = len(scene.receiver.requests)
+    time.sleep(1.5)
     assert not running.ended  # it waits for the answers
-    assert len(scene.receiver.requests) == 4  # and starts no other
+    assert len(scene.receiver.requests) == started < 12  # and starts no other
     answered.set()
     running.wait(30).quiet()
     states = [(row.state, row.lease_until, row.lease_token, row.attempts) for row in scene.world.deliveries()]
-    assert states.count(("done", 0, None, 0)) == 4
-    assert states.count(("open", 0, None, 0)) == 8
+    assert states.count(("done", 0, None, 0)) == started
+    assert states.count(("open", 0, None, 0)) == 12 - started
     assert {row.unsure for row in scene.world.owed()} == {0}  # given back, not lost: nobody takes it over
 
 
