@@ -19,7 +19,7 @@ from monitor_cli import providers
 from monitor_cli.config import Source
 from monitor_cli.errors import SourceError
 from monitor_cli.providers import PROVIDERS
-from monitor_cli.providers.shape import ShapeError
+from monitor_cli.providers.shape import NotThere, ShapeError
 from monitor_cli.sources import File, read
 from monitor_cli.types import Component, OnlyAffected, Type
 from tests.support import pages
@@ -271,6 +271,32 @@ OWN_PLACES = [(index, path) for index, document in enumerate(OWN) for path in pl
 def test_a_document_with_one_thing_wrong(place: tuple[int, tuple[Any, ...]], value: Any) -> None:
     index, path = place
     every([changed(OWN[index], path, value)])
+
+
+SERVED = [
+    (name, path, place) for name, page in PAGES.items() for path in page.serves for place in places(page.serves[path])
+]
+
+
+@given(st.sampled_from(SERVED), st.sampled_from([..., *WRONG]) | anything, st.data())
+@settings(max_examples=300)
+def test_a_site_that_serves_one_thing_wrong(served: tuple[str, str, Any], value: Any, data: st.DataObject) -> None:
+    """Whatever a document says about the next one."""
+    name, path, place = served
+    page = PAGES[name]
+    documents = {**page.serves, path: changed(page.serves[path], place, value)}
+
+    def get(url: str) -> Any:
+        target = url.removeprefix("https://h")
+        found = documents.get(target, documents.get(target.partition("?")[0], ...))
+        if found is ...:
+            raise NotThere(f"{url}: answered HTTP 404")
+        return found
+
+    provider, url = data.draw(st.sampled_from(["auto", page.provider])), data.draw(st.sampled_from(page.urls))
+    with suppress(SourceError):
+        for component in providers.read_page(provider, f"https://h{url}", get):
+            assert component.id
 
 
 @given(st.lists(st.sampled_from(OWN), min_size=2, max_size=3))

@@ -78,9 +78,9 @@ def read_page(name: str, url: str, get: Get) -> list[Component]:
             continue
         if name != AUTO or (documents and all(map(provider.recognises, documents))):
             return asked.placed(provider.parse, documents)
-    if first is None or asked.found:
+    if name == AUTO and (first is None or asked.found):
         raise _unknown(asked.found[0] if asked.found else None)
-    raise first
+    raise first or _unknown()
 
 
 def read_documents(name: str, documents: Sequence[Any]) -> list[Component]:
