@@ -430,6 +430,15 @@ def test_the_deadline_is_over_all_of_it(
     assert status is not None or "timed out" in str(answer.error)
 
 
+def test_the_deadline_begins_with_the_start(transport: Transport, receiver: Receiver) -> None:
+    """What was started and then overtaken by a stop of the process (SIGSTOP) is not sent once its time is over."""
+    for number in range(3):
+        transport.start(number, outgoing(receiver.url("/hook"), seconds=0.2))
+    time.sleep(0.5)
+    assert [(answer.http_status, answer.arrived) for _, answer in answers(transport, 3)] == [(None, False)] * 3
+    assert receiver.requests == []
+
+
 def test_the_deadline_holds_against_a_body_nobody_reads(transport: Transport) -> None:
     with wire(lambda _connection: time.sleep(5)) as url:
         answer = send(transport, url, body=b"x" * 30_000_000, seconds=0.5)

@@ -142,6 +142,7 @@ class Transport:
         self._epoll = select.epoll()
         self._watched: set[int] = set()
         self._timer: float | None = None
+        self._begun = False  # something was started since the last `wait`
         self._idle: list[_Transfer] = []
         self._flying: dict[pycurl.Curl, _Transfer] = {}
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -153,16 +154,21 @@ class Transport:
         return len(self._flying)
 
     def start(self, key: Any, out: Outgoing) -> None:
-        """Begin one request; its answer comes from `wait` with this key."""
+        """Begin one request at once; its answer comes from `wait` with this key."""
         transfer = self._idle.pop() if self._idle else self._new_transfer()
         transfer.begin(key)
         self._set_request(transfer.curl, out)
         self._flying[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
+        # libcurl's deadline begins when it is first driven: one that began with the next `wait` would let a process that
+        # was stopped in between send what its lease no longer allows.
+        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        self._begun = True
 
     def wait(self, seconds: float) -> list[tuple[Any, Answer]]:
         """Drive what is in flight until something came in, `wake` was called or `seconds` have passed."""
-        timeout = seconds
+        timeout = 0.0 if self._begun else seconds  # one that failed at once is finished already
+        self._begun = False
         if self._timer is not None:
             timeout = min(timeout, max(0.0, self._timer - time.monotonic()))
         for fd, events in self._epoll.poll(timeout):
