@@ -160,8 +160,8 @@ class Transport:
         self._set_request(transfer.curl, out)
         self._flying[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
-        # libcurl's deadline begins when it is first driven: one that began with the next `wait` would let a process that
-        # was stopped in between send what its lease no longer allows.
+        # libcurl's deadline begins when it is first driven: with the next `wait`, a process that was stopped in between
+        # would still send what its lease no longer allows.
         self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._begun = True
 
