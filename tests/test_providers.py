@@ -231,10 +231,11 @@ anything = st.recursive(
     max_leaves=12,
 )
 WRONG = [None, True, False, 0, 1, -1, 10**400, float("nan"), float("inf"), "", "1", " ", "\ud800\n", [], {}, [[]], [{}]]
-WRONG += [["a"], {"a": {}}, "9" * 5000, {"id": []}, "http://[", "x" * 10_000]
+WRONG += [["a"], {"a": {}}, "9" * 5000, {"id": []}, "http://[", "http://h/?page=\ud800&a=b", "x" * 10_000]
 
 
 @given(anything)
+@settings(deadline=None)
 def test_any_json_gives_components_or_one_source_error(document: Any) -> None:
     every([document])
 
@@ -267,7 +268,7 @@ OWN_PLACES = [(index, path) for index, document in enumerate(OWN) for path in pl
 
 
 @given(st.sampled_from(OWN_PLACES), st.sampled_from([..., *WRONG]) | anything)
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_a_document_with_one_thing_wrong(place: tuple[int, tuple[Any, ...]], value: Any) -> None:
     index, path = place
     every([changed(OWN[index], path, value)])
@@ -279,7 +280,7 @@ SERVED = [
 
 
 @given(st.sampled_from(SERVED), st.sampled_from([..., *WRONG]) | anything, st.data())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_a_site_that_serves_one_thing_wrong(served: tuple[str, str, Any], value: Any, data: st.DataObject) -> None:
     """Whatever a document says about the next one."""
     name, path, place = served
@@ -300,12 +301,13 @@ def test_a_site_that_serves_one_thing_wrong(served: tuple[str, str, Any], value:
 
 
 @given(st.lists(st.sampled_from(OWN), min_size=2, max_size=3))
+@settings(deadline=None)
 def test_documents_that_do_not_belong_together(documents: list[Any]) -> None:
     every(documents)
 
 
 @given(data=st.data())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_captured_document_with_one_thing_wrong(samples: Path, data: st.DataObject) -> None:
     document = load(samples, data.draw(st.sampled_from([*CAPTURED, *WITHOUT_COMPONENTS])))
     path: tuple[Any, ...] = ()
@@ -380,3 +382,32 @@ def _page_of(provider: str) -> Page:
 def test_the_wrong_provider_named_is_one_clear_error(provider: str) -> None:
     for other in PROVIDERS:
         judge(provider, _page_of(other).documents)
+
+
+# --- docs/providers.md ------------------------------------------------------------------------------------------------
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "providers.md"
+
+
+def words_of(provider: str) -> dict[str, Type | None]:
+    """The words that a provider's module knows, with their types."""
+    module: Any = PROVIDERS[provider]
+    if provider == "gatus":
+        return {module._UP: OK, module._DOWN: C}
+    table = getattr(module, "TYPES", None) or getattr(module, "_TYPES", None) or getattr(module, "_STATUS", None)
+    if provider == "statusio":
+        table = module._CODES
+    assert isinstance(table, dict)
+    return table if isinstance(next(iter(table)), str) else dict(table.values())
+
+
+def test_the_page_of_words_is_what_the_code_does() -> None:
+    rows = [line.split("|")[1:-1] for line in DOCS.read_text("utf-8").splitlines() if line.startswith("| `")]
+    given_at = {row[0].strip(" `"): row for row in rows[: len(PROVIDERS)]}
+    words = {row[0].strip(" `"): row[1:] for row in rows[len(PROVIDERS) :]}
+    assert list(given_at) == list(words) == list(PROVIDERS)
+    for provider, columns in words.items():
+        told = {
+            word: kind for kind, column in zip((OK, W, C), columns, strict=True) for word in column.split("`")[1::2]
+        }
+        assert told == {word: kind for word, kind in words_of(provider).items() if kind is not None}

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from monitor_cli.config import Source
 from monitor_cli.document import Entry, to_xml
@@ -316,6 +318,20 @@ def test_xml_that_is_refused(status_page: StatusPage, body: bytes, words: str) -
         assert caught.value.message.startswith(url)
         assert words in caught.value.message
         assert "\n" not in caught.value.message
+
+
+@given(st.binary(max_size=60), st.integers(0, len(XML)), st.integers(0, 40))
+@settings(deadline=None)
+def test_any_bytes_give_components_or_one_source_error(piece: bytes, at: int, gone: int) -> None:
+    for body in (b"<api>" + piece, b"<?xml" + piece, XML[:at] + piece + XML[at + gone :]):
+        for provider in ("auto", "monitor"):
+            message = "fine"
+            try:
+                read(Source(name="f", provider=provider), [File("f.xml", body)])
+            except SourceError as error:
+                message = error.message
+            assert message
+            assert "\n" not in message
 
 
 @pytest.mark.parametrize(
