@@ -24,7 +24,12 @@ _STDIN = "standard input"
 
 @click.command()
 @click.option("--source", "name", metavar="NAME", help="Read this one of the configured sources only.")
-@click.option("--provider", type=click.Choice([AUTO, *PROVIDERS]), help="What kind of status page it is.")
+@click.option(
+    "--provider",
+    metavar="NAME",
+    type=click.Choice([AUTO, *PROVIDERS]),
+    help=f"What kind of status page it is: {', '.join([AUTO, *PROVIDERS])}.",
+)
 @click.option("--url", help="Read this page, or this document.")
 @click.option(
     "--file",
