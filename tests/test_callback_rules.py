@@ -182,6 +182,20 @@ def test_retry_after_outlives_a_schedule_that_is_used_up_and_binds_no_other(scen
     assert not scene.world.owed()
 
 
+@pytest.mark.parametrize("what", [["edit", "--title", "x"], ["enable"]])
+@pytest.mark.parametrize("schedule", ["", "5"])
+def test_a_person_who_edits_or_enables_a_callback_ends_its_retry_after(
+    lite: Scene, what: list[str], schedule: str
+) -> None:
+    callback = lite.callback()
+    lite.receiver.answer("/hook", Answer(503, headers=[("Retry-After", "3600")]), 200)
+    lite.flag("warning")
+    lite.run(env={**ONCE, "MONITOR_RETRY_SCHEDULE": schedule}).quiet()
+    lite.cli.ok("callback", what[0], str(callback), *what[1:], env=LOCAL)
+    lite.run().quiet()
+    assert lite.types() == ["warning", "warning"]
+
+
 def test_redirects_are_failures_and_not_followed(lite: Scene) -> None:
     lite.callback()
     lite.receiver.answer("/hook", Answer(302, headers=[("Location", lite.receiver.url("/new"))]), Answer(308), 200)
@@ -527,6 +541,35 @@ def test_several_channels_and_regions_go_in_one_request(scene: Scene) -> None:
         ("KA-IN", "critical", [NUMBER]),
         ("KA-IN", "warning", ["+2"]),
     ]
+
+
+def test_a_number_that_moves_is_told_with_the_next_change_of_its_new_channel(scene: Scene) -> None:
+    scene.callback()
+    there = scene.world.server(channel=2, final_status="critical")
+    scene.cli.ok("number", "add", "acme", "--channel", "2", "+2")
+    number = schema.number
+    with scene.world.database.write() as conn:  # as a platform moves it
+        conn.execute(update(number).where(number.c.number == NUMBER).values(channel_id=2))
+    scene.flag("critical")  # nobody is left on the old channel
+    scene.run().quiet()
+    assert scene.receiver.requests == []
+    scene.world.flag(there, "warning")
+    scene.run().quiet()
+    assert [(i["type"], i["numbers"]) for r in scene.receiver.requests for i in r.json["data"]["incidents"]] == [
+        ("warning", ["+2", NUMBER])
+    ]
+
+
+def test_a_flag_set_by_hand_on_a_type_that_was_told_sends_nothing_and_replay_does(scene: Scene) -> None:
+    callback = scene.callback()
+    scene.flag("critical")
+    scene.run().quiet()
+    scene.world.flag_by_hand(scene.server)
+    scene.run().quiet()
+    assert scene.types() == ["critical"]
+    scene.cli.ok("callback", "replay", "--callback", str(callback))
+    scene.run().quiet()
+    assert scene.types() == ["critical", "critical"]
 
 
 # --- ids and times --------------------------------------------------------------------------------------------------

@@ -400,6 +400,15 @@ def test_a_request_taken_on_an_old_connection_has_arrived_even_if_the_port_is_cl
     assert (answer.http_status, answer.arrived, answer.local) == (None, True, None)
 
 
+def test_a_request_on_an_old_connection_that_ends_without_an_answer_is_repeated(
+    transport: Transport, receiver: Receiver
+) -> None:
+    """libcurl's own doing, which cannot be switched off; on a connection's first request it does not."""
+    receiver.answer("/hook", Reply(200), Reply(drop="after"), Reply(201, close=True), Reply(drop="after"))
+    assert [send(transport, receiver.url("/hook"), body=b"x").http_status for _ in range(3)] == [200, 201, None]
+    assert [request.connection for request in receiver.requests] == [1, 1, 2, 3]
+
+
 def test_a_connection_that_was_closed_meanwhile_is_replaced(transport: Transport, receiver: Receiver) -> None:
     receiver.answer("/hook", Reply(200, close=True))
     for _ in range(3):

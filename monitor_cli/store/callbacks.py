@@ -102,7 +102,7 @@ def form_of(conn: Connection, callback_id: int, *, lock: bool = False) -> Form:
 
 def edit(conn: Connection, callback_id: int, form: Form, destination: str) -> None:
     """Give a callback another form (of a row locked by form_of), and send what it is owed at once."""
-    values = {**_columns(form, destination), "modified_at": now_ms(conn)}
+    values = {**_columns(form, destination), "not_before": 0, "modified_at": now_ms(conn)}
     conn.execute(update(callback).where(callback.c.id == callback_id).values(**values))
     outbox.rearm(conn, callback_id)
 
