@@ -37,7 +37,7 @@ LIMIT = 32 * 2**20  # bytes of a document, decoded
 MAX_REDIRECTS = 3
 _CHUNK = 64 * 1024
 _REDIRECTS = {301, 302, 303, 307, 308}
-_ABSENT = {404, 410}
+_ABSENT = {400, 404, 405, 406, 410}  # what servers say of an address that they do not know; it may be another product's
 _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError)
 _HEADERS = {
     "User-Agent": f"monitor-cli/{__version__}",

@@ -320,6 +320,14 @@ def test_xml_that_is_refused(status_page: StatusPage, body: bytes, words: str) -
         assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_auto_goes_on_where_a_server_does_not_know_an_address(status_page: StatusPage, status: int) -> None:
+    """The API itself says 400 to a request without a method."""
+    status_page.serve("/v1/", status=status)
+    status_page.serve("/v1/?api_key=k&method=monitor", pages.MONITOR_JSON)
+    assert len(read(Source(name="s", url=status_page.url("/v1/?api_key=k")))) == 3
+
+
 @given(st.binary(max_size=60), st.integers(0, len(XML)), st.integers(0, 40))
 @settings(deadline=None)
 def test_any_bytes_give_components_or_one_source_error(piece: bytes, at: int, gone: int) -> None:
