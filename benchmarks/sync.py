@@ -36,7 +36,8 @@ from monitor_cli.db import Connection, Database  # noqa: E402
 from monitor_cli.migrate import upgrade  # noqa: E402
 from monitor_cli.sources import read  # noqa: E402
 from monitor_cli.store import sync_rows  # noqa: E402
-from monitor_cli.sync.run import _changes, _scan, _write_changes  # noqa: E402
+from monitor_cli.sync import rows as sync  # noqa: E402
+from monitor_cli.sync.judging import Rules  # noqa: E402
 from monitor_cli.wrapping import Observed  # noqa: E402
 from tests.support.http import StatusPage  # noqa: E402
 from tests.support.mariadb import MariaDB  # noqa: E402
@@ -170,14 +171,14 @@ def steps(bench: Bench) -> dict[str, float]:
     observed.add(source, components)
     mark("  wrap")
     with bench.database.read() as conn:
-        found = _scan(conn, observed)
+        found = sync.scan(conn, observed, Rules(), all_read=True)
     mark("  look at every row")
     assert len(found.ids) == len(bench.changed) * bench.servers // len(bench.words)
 
     def work(conn: Connection) -> None:
         for first in range(0, len(found.ids), sync_rows.BATCH):
-            rows = sync_rows.at(conn, found.ids[first : first + sync_rows.BATCH], lock=True)
-            _write_changes(conn, list(_changes(rows, observed)))
+            ids = found.ids[first : first + sync_rows.BATCH]
+            sync.write(conn, sync.judged(conn, ids, observed, Rules(), lock=True))
 
     bench.database.transact(work)
     mark("  lock, write, history, commit")

@@ -1,7 +1,7 @@
 """Wrapping: from what sources say about components to what a server's row should hold.
 
-The type of a row is the worst of what is known about it; today that is the type of its component's word, or what the
-source's `status_map` makes of that word.
+The type of a component is that of its word, or what the source's `status_map` makes of that word; of a tag that
+several sources have the worst counts. What a row gets by it, sync/judging says.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import NamedTuple
 from monitor_cli.config import Source
 from monitor_cli.types import Component, Incident, OnlyAffected, Type
 
-_WORDS = tuple(kind.word for kind in Type)
 WORD_LENGTH = 50  # of infi_voice_monitor.incident_status
 
 
@@ -34,6 +33,8 @@ class Observed:
         """Tags that several sources have, with their names."""
         self.unknown: dict[str, set[str]] = {}
         """By source (each that was read): the words that neither its provider nor its status_map knows."""
+        self.held: set[str] = set()
+        """Tags that a source which was not read may have too: nothing better than what is known counts for them."""
         self.absent: dict[str, Observation] = {}
         """By source that lists only what is affected: what it says about all that it does not name."""
 
@@ -87,11 +88,3 @@ class Observed:
 
 def _rank(observation: Observation) -> int:
     return -1 if observation.type is None else observation.type.value
-
-
-def differs(observation: Observation, word: str | None, final_status: str | None) -> bool:
-    """Whether a row with this incident_status and final_status has to be written. Case alone is no difference."""
-    kind = observation.type
-    if kind is None or (word == observation.word and final_status == _WORDS[kind]):  # most rows, so it comes first
-        return False
-    return Type.read(final_status) is not kind or (word or "").casefold() != observation.word.casefold()

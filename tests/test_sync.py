@@ -281,17 +281,17 @@ def test_a_row_is_judged_again_under_its_lock(sync: Any, world: World, monkeypat
             conn.execute(m.delete().where(m.c.id == gone))
             conn.execute(update(m).where(m.c.id == flagged).values(status_report=1, final_status="warning"))
 
-    from monitor_cli.sync import run
+    from monitor_cli.sync import rows
 
-    scan = run._scan
+    scan = rows.scan
 
-    def scan_and_move(*args: Any) -> Any:
-        found = scan(*args)
+    def scan_and_move(*args: Any, **more: Any) -> Any:
+        found = scan(*args, **more)
         assert found.ids == [told, moved, gone, flagged]
         another_program()
         return found
 
-    monkeypatch.setattr(run, "_scan", scan_and_move)
+    monkeypatch.setattr(rows, "scan", scan_and_move)
     sync({"a": "major_outage"}).quiet()
     assert state(world, told) == ("major_outage", "critical", 0)
     assert state(world, moved) == ("operational", "operational", 0)

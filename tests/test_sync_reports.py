@@ -136,6 +136,24 @@ def test_a_tag_of_two_sources_takes_the_worst(sources: Sources, world: World, wo
     assert sources.says() == ['component.shared.gone source="one, two" components=a']
 
 
+def test_of_a_shared_tag_what_is_left_counts_only_where_it_is_worse(sources: Sources, world: World) -> None:
+    """The worse of two sources fails, or is left out: nothing gets better by that."""
+    server = world.server(tag="a")
+    sources.serve(one={"a": "partial_outage"}, two={"a": "operational"})
+    sources.says()
+    before = world.server_row(server)
+    sources.serve(one=503)
+    sources.says(code=75)
+    sources.says("--source", "two")
+    assert world.server_row(server) == before
+    sources.serve(two={"a": "major_outage"})
+    sources.says(code=75)
+    assert state(world, server) == ("major_outage", "critical", 1)
+    sources.serve(one={"a": "operational"}, two={"a": "operational"})
+    sources.says()
+    assert state(world, server) == ("operational", "operational", 1)
+
+
 def test_two_command_lines_keep_out_of_each_others_way(cli: Cli, world: World, status_page: StatusPage) -> None:
     world.server(tag="a")
     world.server(tag="b")

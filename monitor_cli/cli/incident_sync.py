@@ -15,7 +15,8 @@ from monitor_cli.errors import OutsideError, SourceError, UsageError
 from monitor_cli.providers import AUTO, PROVIDERS
 from monitor_cli.sources import LIMIT, File
 from monitor_cli.sync.chosen import Choice, choose, configured
-from monitor_cli.sync.run import Change, Outcome, preview, synchronise
+from monitor_cli.sync.judging import Change, Rules
+from monitor_cli.sync.run import Outcome, preview, synchronise
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ def check_sources(settings: Settings) -> None:
 def _run(app: App, choice: Choice) -> Outcome:
     # What comes through a pipe has no identity that could be remembered until the next time.
     piped = any(file.name == _STDIN for one in choice.wanted for file in one.files)
-    outcome = synchronise(app.database, choice.wanted, every_source=choice.every_source, remember=not piped)
+    rules = Rules.of(app.settings)
+    outcome = synchronise(app.database, choice.wanted, rules, every_source=choice.every_source, remember=not piped)
     if outcome.busy:
         log.info("sync.busy")
         if sys.stderr.isatty():
@@ -86,7 +88,7 @@ def _run(app: App, choice: Choice) -> Outcome:
 
 
 def _preview(app: App, choice: Choice) -> Outcome:
-    outcome = preview(app.database, choice.wanted, every_source=choice.every_source)
+    outcome = preview(app.database, choice.wanted, Rules.of(app.settings), every_source=choice.every_source)
     print_rows([_facts(change) for change in outcome.changes], as_json=False)
     if not outcome.changes and sys.stderr.isatty():
         click.echo("nothing would change", err=True)
@@ -109,9 +111,9 @@ def _facts(change: Change) -> dict[str, str | int]:
         "server_tag": row.server_tag,
         "name": cell(row.name),
         "from": cell(row.final_status),
-        "to": str(change.seen.type),
-        "incident_status": change.seen.word,
-        "source": change.seen.source,
+        "to": cell(row.final_status) if change.to is None else change.to.word,
+        "incident_status": cell(change.word),
+        "source": change.source,
     }
 
 

@@ -54,6 +54,12 @@ def source_results(
     return failing_since, recovered
 
 
+def subjects(conn: Connection, owner: str, kind: str) -> set[str]:
+    """The subjects of the conditions of this kind of `owner`, as they were told last."""
+    query = select(condition.c.subject).where(condition.c.source == owner, condition.c.kind == kind)
+    return set(conn.execute(query).scalars())
+
+
 def reconcile(conn: Connection, owner: str, kind: str, subjects: Collection[str]) -> Moved:
     """Make the conditions of this kind of `owner` (a source's name) those of `subjects`."""
     mine = (condition.c.source == owner, condition.c.kind == kind)

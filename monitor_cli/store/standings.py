@@ -1,12 +1,12 @@
-"""What incident-sync remembers of a row of infi_voice_monitor that its columns cannot tell (sync/judging has the rules).
-Written by the holder of the sync lease alone; few rows have one."""
+"""What incident-sync remembers of a row of infi_voice_monitor that its columns cannot tell (sync/judging has the
+rules). Written by the holder of the sync lease alone; few rows have one."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, select
 
 from monitor_cli.db import upsert
 from monitor_cli.schema import standing
@@ -28,9 +28,24 @@ class Standing(NamedTuple):
     seen: int = 0
 
 
-def all_of(conn: Connection) -> dict[int, Standing]:
-    """Every standing, by the id of its row."""
-    query = select(standing.c.monitor_id, *(standing.c[name] for name in _COLUMNS))
+def there_are(conn: Connection) -> bool:
+    """Whether there is any standing; mostly there is none."""
+    return conn.execute(select(standing.c.monitor_id).limit(1)).first() is not None
+
+
+def between(conn: Connection, after: int, last: int | None) -> dict[int, Standing]:
+    """The standings of rows with an id over `after`, up to `last` (None: all)."""
+    wanted = standing.c.monitor_id > after
+    return _read(conn, wanted if last is None else and_(wanted, standing.c.monitor_id <= last))
+
+
+def at(conn: Connection, ids: Collection[int]) -> dict[int, Standing]:
+    """The standings of these rows."""
+    return _read(conn, standing.c.monitor_id.in_(ids))
+
+
+def _read(conn: Connection, wanted: ColumnElement[bool]) -> dict[int, Standing]:
+    query = select(standing.c.monitor_id, *(standing.c[name] for name in _COLUMNS)).where(wanted)
     return {
         id_: Standing(Type.read(component), Type.read(load) or Type.OPERATIONAL, Type.read(final), Type.read(new), seen)
         for id_, component, load, final, new, seen in conn.execute(query)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, text, update
 
-from monitor_cli.db import AnyRow, is_mysql
+from monitor_cli.db import ROW_END, VALUE_END, AnyRow, is_mysql, packed_sql
 from monitor_cli.schema import monitor
 from monitor_cli.store.channels import chunks
 from monitor_cli.types import Type
 
+BEFORE_ALL = -(2**63)  # an id
 BLOCK = 10_000  # rows read at once
 BATCH = (
     500  # rows locked and written at once; from 1000 on MariaDB makes a subquery of an IN list, and locks in its order
@@ -24,6 +25,8 @@ _WHOLE = (
     monitor.c.server_tag,
     monitor.c.name,
     monitor.c.channel_id,
+    monitor.c.capacity,
+    monitor.c.used,
     monitor.c.region,
     monitor.c.region_code,
     monitor.c.incident_status,
@@ -33,22 +36,85 @@ _WHOLE = (
 
 
 class Values(NamedTuple):
-    """What a row gets: the source's word, and a type where it changed."""
+    """What a row gets: the source's word (None: it keeps its own), and a type where it changed."""
 
-    word: str
+    word: str | None
     type: Type | None
 
 
-def blocks(conn: Connection) -> Iterator[Sequence[AnyRow]]:
-    """(id, server_tag, incident_status, final_status) of every row, by id, in blocks, without a lock."""
-    columns = (monitor.c.id, monitor.c.server_tag, monitor.c.incident_status, monitor.c.final_status)
-    query = select(*columns).order_by(monitor.c.id).limit(BLOCK)
-    last = None
-    while rows := conn.execute(query if last is None else query.where(monitor.c.id > last)).all():
-        yield rows
-        last = rows[-1][0]
-        if len(rows) < BLOCK:
+# --- every row --------------------------------------------------------------------------------------------------------
+
+
+class Glimpse(NamedTuple):
+    """What a look at a row tells; NULL is '' here. The capacity is 0 where the load is low."""
+
+    id: int
+    tag: str
+    word: str
+    final: str
+    capacity: int
+    used: int
+
+
+class Block(NamedTuple):
+    """Some rows by id, each as a text: tag, word, type, capacity and used (or nothing), id."""
+
+    rows: int
+    last: int
+    lines: list[str]
+
+    def odd(self, expected: Container[str], ids: Collection[int]) -> Iterator[Glimpse]:
+        """The rows whose text (as text_of has it) is not expected, and those with these ids."""
+        odd = [line for line in self.lines if line[: line.rindex(VALUE_END)] not in expected]
+        if ids:
+            wanted, there = set(map(str, ids)), set(odd)
+            odd += [line for line in self.lines if line[line.rindex(VALUE_END) + 1 :] in wanted and line not in there]
+        for line in odd:
+            tag, word, final, capacity, used, id_ = line.split(VALUE_END)
+            yield Glimpse(int(id_), tag, word, final, _whole(capacity), _whole(used))
+
+
+def text_of(tag: str, word: str, final: str) -> str:
+    """The text of a row of low load, without its id."""
+    return VALUE_END.join((tag, word, final, "", ""))
+
+
+def blocks(conn: Connection, lowest: float | None) -> Iterator[Block]:
+    """Every row, by id, in blocks, without a lock. The load is low that is under `lowest` (None: any).
+
+    A block comes as one text: PyMySQL takes longer for each value than for all of it. docs/sync.md has it measured."""
+    values, last = _values(lowest), BEFORE_ALL
+    columns = "id, server_tag, incident_status, final_status, capacity, used"
+    rows = f"SELECT {columns} FROM {monitor.name} WHERE id > :last ORDER BY id LIMIT {BLOCK}"
+    statement, plain = text(packed_sql(conn, values, rows)), text(f"SELECT {', '.join(values)} FROM ({rows}) AS t")
+    while True:
+        count, end, packed = conn.execute(statement, {"last": last}).one()
+        if not count:
             return
+        lines = (packed.decode() if isinstance(packed, bytes) else packed or "").split(ROW_END)
+        if len(lines) != count or any(line.count(VALUE_END) != len(values) - 1 for line in lines):
+            lines = [_line(row) for row in conn.execute(plain, {"last": last})]
+        yield Block(count, end, lines)
+        last = end
+
+
+def _values(lowest: float | None) -> list[str]:
+    """The SQL of a row's values, in the order of Glimpse but for the id, which comes last."""
+    load = ["''", "''"]
+    if lowest is not None:  # a little lower, for stores do not count alike
+        high = f"capacity > 0 AND used > capacity * {max(0.0, lowest - 1e-6):.9f}"
+        load = [f"CASE WHEN {high} THEN {name} ELSE '' END" for name in ("capacity", "used")]
+    return ["server_tag", "incident_status", "final_status", *load, "id"]
+
+
+def _line(row: AnyRow) -> str:
+    """The text of a row whose values have the marks between values in them: they can be nothing that we look for."""
+    clean = (str("" if value is None else value) for value in row)
+    return VALUE_END.join(value.replace(VALUE_END, "\N{REPLACEMENT CHARACTER}") for value in clean)
+
+
+def _whole(number: str) -> int:
+    return int(float(number)) if number else 0
 
 
 def storable(conn: Connection, words: Iterable[str]) -> dict[str, str]:
@@ -79,7 +145,9 @@ def write(conn: Connection, rows: Mapping[Values, Sequence[int]], modified: int)
     temporary table (a privilege that a platform's user may not have). docs/sync.md has it measured."""
     written = 0
     for values, ids in rows.items():
-        new: dict[str, Any] = {"incident_status": values.word, "modified": modified}
+        new: dict[str, Any] = {"modified": modified}
+        if values.word is not None:
+            new["incident_status"] = values.word
         if values.type is not None:
             new.update(final_status=values.type.word, status_report=1)
         for some in chunks(ids, BATCH):
