@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fault lint format types clean venv mariadb
+.PHONY: help demo test fault bench lint format types clean venv mariadb
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -19,6 +19,11 @@ test: $(INSTALLED) mariadb ## the whole suite, on SQLite and on a MariaDB of its
 
 fault: $(INSTALLED) mariadb ## minutes of killed workers and databases: nothing lost, nothing stale (ARGS="--seconds 60 --seed 7")
 	@$(BIN)/python -m tests.fault.chaos $(ARGS)
+
+bench: $(INSTALLED) mariadb ## the figures that docs/ quote, on a quiet machine: half an hour; needs nginx, openssl and wrk
+	@for what in throughput memory plan watch; do $(BIN)/python -m benchmarks.delivery $$what || exit; done
+	@$(BIN)/python -m benchmarks.sync
+	@$(BIN)/python -m benchmarks.api
 
 lint: $(INSTALLED) ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -1,9 +1,9 @@
 """callback-run against the naive cron, on a private MariaDB with default durability and nginx as the receiver.
 
-    python -m benchmarks.delivery throughput [--owed 20000] [--runs 3]     plain HTTP, TLS, and a receiver that takes 50 ms
-    python -m benchmarks.delivery memory                                   peak memory at 20 000 and 200 000 owed
-    python -m benchmarks.delivery plan                                     100 flagged rows, 100 000 callbacks
-    python -m benchmarks.delivery watch [--seconds 60]                     commit of a change to request received
+    python -m benchmarks.delivery throughput [--owed 20000]     plain HTTP, TLS, a receiver that takes 50 ms
+    python -m benchmarks.delivery memory                        peak memory at 20 000 and 200 000 owed
+    python -m benchmarks.delivery plan                          100 flagged rows, 100 000 callbacks
+    python -m benchmarks.delivery watch [--seconds 60]          commit of a change to request received
 
 Everything stays on loopback. The naive cron is what a first script does: for each owed callback a SELECT, requests.post
 and an UPDATE, one transaction each; it is timed over a sample and quoted per second.
@@ -18,7 +18,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -137,7 +136,7 @@ def still_owed(database: Database) -> int:
         return int(conn.execute(text("SELECT count(*) FROM infi_voice_monitor_owed WHERE wanted > told")).scalar_one())
 
 
-# --- the two that are compared ------------------------------------------------------------------------------------------
+# --- the two that are compared ----------------------------------------------------------------------------------------
 
 
 def callback_run(url: str, *args: str, **env: str) -> tuple[float, float]:
@@ -164,7 +163,9 @@ def naive(url: str, base: str, destinations: int, sample: int, ca: str | None) -
     scheme, port = base.split("://")[0], base.rsplit(":", 1)[1]
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE IF NOT EXISTS naive (id INT PRIMARY KEY, owed INT)")
-        cursor.execute("CREATE TABLE IF NOT EXISTS naive_attempt (id INT AUTO_INCREMENT PRIMARY KEY, callback INT, status INT)")
+        cursor.execute(
+            "CREATE TABLE IF NOT EXISTS naive_attempt (id INT AUTO_INCREMENT PRIMARY KEY, callback INT, status INT)"
+        )
         cursor.execute("DELETE FROM naive")
         cursor.executemany("INSERT INTO naive VALUES (%s, 1)", [(i,) for i in range(1, sample + 1)])
         connection.commit()
@@ -189,7 +190,7 @@ def naive(url: str, base: str, destinations: int, sample: int, ca: str | None) -
     return sample / seconds
 
 
-# --- what is measured ---------------------------------------------------------------------------------------------------
+# --- what is measured -------------------------------------------------------------------------------------------------
 
 
 def throughput(owed: int, runs: int, cases: list[str]) -> None:
@@ -330,13 +331,13 @@ def _watching(url: str) -> Iterator[None]:
 @contextmanager
 def _bare_loop(url: str, base: str) -> Iterator[None]:
     """Poll the flags as often as --watch does, POST each change with one requests.Session, clear the flag."""
-    ended = threading.Event()
     code = f"""
 import pymysql, requests, time
 from monitor_cli.db import Database
 from monitor_cli.delivery.engine import WATCH_SECONDS
 u = Database({url!r}).url
-c = pymysql.connect(host=u.host, port=u.port, user=u.username, password=u.password, database=u.database, autocommit=True)
+who = dict(host=u.host, port=u.port, user=u.username, password=u.password, database=u.database)
+c = pymysql.connect(**who, autocommit=True)
 s = requests.Session()
 while True:
     with c.cursor() as q:
@@ -352,7 +353,6 @@ while True:
     try:
         yield
     finally:
-        ended.set()
         process.terminate()
         process.wait(30)
 

@@ -86,7 +86,7 @@ def nginx() -> Iterator[Nginx]:
 
 
 class _AsyncReceiver:
-    """A minimal HTTP/1.1 server on asyncio in a thread: reads a request with its body, calls `received`, answers 200."""
+    """A minimal HTTP/1.1 server on asyncio in a thread: reads a request and its body, calls `received`, says 200."""
 
     def __init__(self, delay: float = 0.0) -> None:
         self._delay = delay
