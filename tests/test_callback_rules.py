@@ -840,6 +840,23 @@ def test_4_at_once_for_an_account_on_one_host(lite: Scene) -> None:
     assert lite.receiver.peak["/hook"] <= 4
 
 
+def test_a_host_that_takes_no_more_is_not_looked_for_all_the_time(lite: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look reads past all that is due there: it costs the database, and finds nothing before one comes back."""
+    crowd(lite, 80)
+    lite.receiver.answer(None, Answer(200, delay=60))
+    looks = [0]
+    real = claims.due_candidates
+
+    def counted(*args: Any) -> Any:
+        looks[0] += 1
+        return real(*args)
+
+    monkeypatch.setattr(claims, "due_candidates", counted)
+    lite.run(env={**LOCAL, "MONITOR_TOTAL_TIMEOUT": "2", "MONITOR_MAX_SECONDS": "1.8"}).quiet()
+    assert len(lite.receiver.requests) == 64
+    assert looks[0] < 40
+
+
 # --- what is said ---------------------------------------------------------------------------------------------------
 
 

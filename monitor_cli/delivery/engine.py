@@ -91,6 +91,7 @@ class Engine:
         self._settle: Future[Settled] | None = None
         self._next_tick = 0.0
         self._next_settle = 0.0
+        self._lacks_share = False
         self._next_due: float | None = 0.0  # monotonic; None: nothing will come due
         self._seen_all = False  # _next_due was read after the last settlement
         self._away: DatabaseAway | None = None
@@ -198,7 +199,10 @@ class Engine:
         busy = tick.planned or tick.jobs
         self._next_tick = now if busy else now + (POLL_SECONDS if once else WATCH_SECONDS)
         self._next_due = now if busy else None if tick.next_due is None else now + tick.next_due / 1000
-        if not busy and self._next_due is not None:
+        # What is due and could not be had may be of those that have their share in flight: until one comes back,
+        # asking the database again and again finds the same.
+        self._lacks_share = not busy and any(self._shares.full())
+        if not busy and self._next_due is not None and not self._lacks_share:
             self._next_tick = min(self._next_tick, max(now + 0.005, self._next_due))
 
     def _receive(self, job: Job) -> None:
@@ -318,6 +322,8 @@ class Engine:
         self._results.append(Result(job, settlement, self._clock()))
 
     def _release_share(self, job: Job) -> None:
+        if self._lacks_share:
+            self._lacks_share, self._next_tick = False, min(self._next_tick, self._clock())
         self._shares.release(job.claimed.callback.account_id, job.claimed.callback.destination)
 
     def _release_ready(self) -> None:
