@@ -121,6 +121,8 @@ class Source:
     status_map: dict[str, str] = setting({}, _types, "the type of a word, where ours does not fit")
     headers: dict[str, str] = setting({}, _words, "headers sent with each request", secret=True)
     timeout: float = setting(30.0, _number(0.1, 600), "seconds, in total, for reading it")
+    tag_prefix: str = setting("", _text, "what stands before its component ids in server_tag")
+    tags: dict[str, str] = setting({}, _words, "the server_tag of a component id, where it is another")
 
 
 def _sources(value: object) -> tuple[Source, ...]:

@@ -24,6 +24,18 @@ class Observation(NamedTuple):
     incident: Incident | None
 
 
+class Silence(NamedTuple):
+    """What a source that lists only what is affected says about all that it does not name, as far as its tags reach."""
+
+    said: Observation
+    prefix: str
+    tags: frozenset[str]
+
+    def covers(self, tag: str) -> bool:
+        """Whether a tag can be one of this source's."""
+        return tag.startswith(self.prefix) or tag in self.tags
+
+
 class Observed:
     """What all sources of a run said, by server_tag."""
 
@@ -35,7 +47,7 @@ class Observed:
         """By source (each that was read): the words that neither its provider nor its status_map knows."""
         self.held: set[str] = set()
         """Tags that a source which was not read may have too: nothing better than what is known counts for them."""
-        self.absent: dict[str, Observation] = {}
+        self.absent: dict[str, Silence] = {}
         """By source that lists only what is affected: what it says about all that it does not name."""
 
     def add(self, source: Source, components: Iterable[Component]) -> None:
@@ -50,10 +62,15 @@ class Observed:
                 unknown.add(component.word)
             return Observation(component.word[:WORD_LENGTH], kind, source.name, component.incident)
 
+        tags, prefix = source.tags, source.tag_prefix
         for component in components:
-            self._take(component.id, observation(component))
+            self._take(tags.get(component.id) or prefix + component.id, observation(component))
         if isinstance(components, OnlyAffected):
-            self.absent[source.name] = observation(components.ABSENT)
+            self.absent[source.name] = Silence(observation(components.ABSENT), prefix, frozenset(tags.values()))
+
+    def silence(self, tag: str) -> Observation | None:
+        """What it says about a tag that no source names it: of the first source that could have named it."""
+        return next((silence.said for silence in self.absent.values() if silence.covers(tag)), None)
 
     def merge(self, other: Observed) -> None:
         """Take in what another source said."""

@@ -21,14 +21,16 @@ def said_by_silence(
     are no sources but those that were read."""
     if not observed.absent or not unnamed:
         return {}
-    if_nobodys = next(iter(observed.absent.values())) if all_read else None
-    if if_nobodys and len(observed.unknown) == 1:
-        return dict.fromkeys(unnamed, if_nobodys)
-    newest = history.last_sources(conn, [ids[0] for ids in unnamed.values()])
+    alone = all_read and len(observed.unknown) == 1
+    newest = {} if alone else history.last_sources(conn, [ids[0] for ids in unnamed.values()])
     found: dict[str, Observation] = {}
     for tag, ids in unnamed.items():
         source = newest.get(ids[0], "")
-        said = observed.absent.get(source) or (None if source in observed.unknown else if_nobodys)
+        own = observed.absent.get(source)
+        if own and own.covers(tag):
+            said: Observation | None = own.said
+        else:
+            said = observed.silence(tag) if all_read and source not in observed.unknown else None
         if said is not None:
             found[tag] = said
     return found

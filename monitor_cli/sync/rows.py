@@ -60,7 +60,6 @@ class _Look:
         self._conn = conn
         self._observed = observed
         self._rules = rules
-        self._silence = next(iter(observed.absent.values()), None)
         self._unnamed: dict[str, list[int]] = {}
         self._found = Found()
 
@@ -92,9 +91,9 @@ class _Look:
         if seen is not None:
             if tag in observed.shared:
                 self._found.shared.add(tag)
-        elif tag and self._silence is None:
+        elif tag and (silence := observed.silence(tag)) is None:
             self._found.missing.add(tag)
-        elif tag and self._moves(columns, self._silence, standing):
+        elif tag and self._moves(columns, silence, standing):
             self._unnamed.setdefault(tag, []).append(row.id)
         if self._moves(columns, _heard(observed, tag, row.final), standing):
             self._found.ids.append(row.id)
