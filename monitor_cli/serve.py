@@ -73,7 +73,7 @@ def run(settings: Settings, host: str, port: int, workers: int, started: Callabl
         )
         server.on_startup(lambda: started(f"http://{f'[{address}]' if ':' in address else address}:{port}"))
         _hold_signals_over_forks()
-        server.serve(target_loader=partial(_load, settings), wrap_loader=False)
+        server.serve(target_loader=partial(_load, settings, os.getpid()), wrap_loader=False)
 
 
 def _reserve(host: str, port: int, held: ExitStack) -> tuple[str, int]:
@@ -151,15 +151,17 @@ def _stop_once() -> None:
     threading.Thread(target=wait, name="stop", daemon=True).start()
 
 
-def _load(settings: Settings) -> api.Application:
+def _load(settings: Settings, parent: int) -> api.Application:
     """In a worker: the application that it serves."""
     _stop_once()
-    _die_with_parent()
+    _die_with_parent(parent)
     _ensure_logging()
     return api.build(settings)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     """Where the main process is killed the workers end too: they would go on to hold the port, unseen."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was killed before we asked
+            os.kill(os.getpid(), signal.SIGTERM)
