@@ -125,25 +125,28 @@ def test_a_full_slow_lane_takes_no_more() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["enter", "leave", "wait", "move"]), st.integers(0, 20)), max_size=80))
-def test_lanes_count_right(steps: list[tuple[str, int]]) -> None:
-    clock, inside, entered = Clock(), set(), {}
-    lanes = Lanes(4, 3, clock)
+def test_lanes_against_a_plain_model(steps: list[tuple[str, int]]) -> None:
+    clock, lanes_clock = 0.0, Clock()
+    lanes = Lanes(4, 3, lanes_clock)
+    fast: dict[int, float] = {}
+    slow: set[int] = set()
     for step, number in steps:
-        if step == "enter" and lanes.free > 0 and number not in inside:
+        if step == "enter" and len(fast) < 4 and number not in fast and number not in slow:
             lanes.enter(number)
-            inside.add(number)
-            entered[number] = clock.now
-        elif step == "leave" and number in inside:
+            fast[number] = clock
+        elif step == "leave" and (number in fast or number in slow):
             lanes.leave(number)
-            inside.discard(number)
+            fast.pop(number, None)
+            slow.discard(number)
         elif step == "wait":
-            clock.now += number / 10
+            lanes_clock.now = clock = clock + number / 4
         elif step == "move":
             lanes.move_slow()
-        assert len(lanes) == len(inside)
-        assert 0 <= lanes.free <= 4
-        late = sum(clock.now - entered[one] > 1 for one in inside)
-        assert lanes.free <= 4 - len(inside) + min(3, max(late, 0)) or step != "move"
+            waited = [key for key, entered in fast.items() if clock - entered >= 1]
+            for key in waited[: 3 - len(slow)]:
+                slow.add(key)
+                del fast[key]
+        assert (lanes.free, len(lanes)) == (4 - len(fast), len(fast) + len(slow))
 
 
 # --- processes ------------------------------------------------------------------------------------------------------
