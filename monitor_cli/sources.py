@@ -53,16 +53,31 @@ class File(NamedTuple):
     body: bytes
 
 
+class Reading(NamedTuple):
+    """What reading a source gave: whose product it is, the addresses (or files) of the documents, the components."""
+
+    provider: str
+    documents: list[str]
+    components: list[Component]
+
+
 def read(source: Source, files: Sequence[File] = ()) -> list[Component]:
     """The components of a source: read over HTTP, or from `files` where they are given. Raises SourceError."""
+    return examine(source, files).components
+
+
+def examine(source: Source, files: Sequence[File] = ()) -> Reading:
+    """The same, with how it was read. Raises SourceError."""
     if files:
         documents = [decode(file.body, file.name) for file in files]
         with _placed(lambda: files[0].name):
-            return read_documents(source.provider, documents)
+            provider, components = read_documents(source.provider, documents)
+        return Reading(provider, [file.name for file in files], components)
     if not is_url(source.url):
         raise SourceError(f"{shown(source.url)} is not a URL that can be fetched")
     with Fetcher(source) as fetcher, _placed(lambda: fetcher.address):
-        return read_page(source.provider, source.url, fetcher.get)
+        provider, components = read_page(source.provider, source.url, fetcher.get)
+        return Reading(provider, fetcher.read, components)
 
 
 class _placed:
@@ -123,7 +138,8 @@ def shown(url: str) -> str:
 
 
 class Fetcher:
-    """Gets one source's documents within its timeout. A context manager; `address` is the latest one asked for."""
+    """Gets one source's documents within its timeout. A context manager; `address` is the latest one asked for, `read`
+    those that gave a document."""
 
     def __init__(self, source: Source, *, limit: int = LIMIT, clock: Callable[[], float] = time.monotonic) -> None:
         self._source = source
@@ -136,6 +152,7 @@ class Fetcher:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, _Adapter(self._connections))
         self.address = shown(source.url)
+        self.read: list[str] = []
 
     def __enter__(self) -> Fetcher:
         return self
@@ -147,7 +164,9 @@ class Fetcher:
     def get(self, url: str) -> Any:
         """The JSON document at a URL. Raises NotThere, SourceError."""
         self.address = shown(url)
-        return decode(self.fetch(url), self.address)
+        document = decode(self.fetch(url), self.address)
+        self.read.append(self.address)
+        return document
 
     def fetch(self, url: str) -> bytes:
         """The bytes at a URL, decoded. Raises NotThere, SourceError.

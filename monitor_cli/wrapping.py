@@ -24,6 +24,23 @@ class Observation(NamedTuple):
     incident: Incident | None
 
 
+class Wrapper:
+    """What a source's table says about its components: `tag_prefix`, `tags`, `status_map`."""
+
+    def __init__(self, source: Source) -> None:
+        self._prefix, self._tags = source.tag_prefix, source.tags
+        self._types = {word.casefold(): Type.read(kind) for word, kind in source.status_map.items()}
+
+    def tag_of(self, component_id: str) -> str:
+        """The server_tag of a component."""
+        return self._tags.get(component_id) or self._prefix + component_id
+
+    def type_of(self, component: Component) -> tuple[Type | None, bool]:
+        """The type of a component, and whether its word is known."""
+        mapped = self._types.get(component.word.casefold()) if self._types else None
+        return (component.type, component.known) if mapped is None else (mapped, True)
+
+
 class Silence(NamedTuple):
     """What a source that lists only what is affected says about all that it does not name, as far as its tags reach."""
 
@@ -52,21 +69,20 @@ class Observed:
 
     def add(self, source: Source, components: Iterable[Component]) -> None:
         """Take in what a source said. Of a tag that is there already the worst counts."""
-        types = {word.casefold(): Type.read(kind) for word, kind in source.status_map.items()}
+        wrapper = Wrapper(source)
         unknown = self.unknown.setdefault(source.name, set())
 
         def observation(component: Component) -> Observation:
-            mapped = types.get(component.word.casefold()) if types else None
-            kind = component.type if mapped is None else mapped
-            if mapped is None and not component.known:
+            kind, known = wrapper.type_of(component)
+            if not known:
                 unknown.add(component.word)
             return Observation(component.word[:WORD_LENGTH], kind, source.name, component.incident)
 
-        tags, prefix = source.tags, source.tag_prefix
         for component in components:
-            self._take(tags.get(component.id) or prefix + component.id, observation(component))
+            self._take(wrapper.tag_of(component.id), observation(component))
         if isinstance(components, OnlyAffected):
-            self.absent[source.name] = Silence(observation(components.ABSENT), prefix, frozenset(tags.values()))
+            tags = frozenset(source.tags.values())
+            self.absent[source.name] = Silence(observation(components.ABSENT), source.tag_prefix, tags)
 
     def silence(self, tag: str) -> Observation | None:
         """What it says about a tag that no source names it: of the first source that could have named it."""

@@ -30,6 +30,7 @@ _COMMANDS = {
     "run-helper": "run_helper",
     "serve-api": "serve_api",
     "server": "server",
+    "source": "source",
 }
 
 

@@ -4,42 +4,23 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import BinaryIO
 
 import click
 
+from monitor_cli.cli.chosen import STDIN, chosen, source_options
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.output import cell, print_rows
 from monitor_cli.config import Settings
-from monitor_cli.errors import OutsideError, SourceError, UsageError
-from monitor_cli.providers import AUTO, PROVIDERS
-from monitor_cli.sources import LIMIT, File
+from monitor_cli.errors import OutsideError
 from monitor_cli.sync.chosen import Choice, choose, configured
 from monitor_cli.sync.judging import Change, Rules
 from monitor_cli.sync.run import Outcome, preview, synchronise
 
 log = logging.getLogger(__name__)
 
-_STDIN = "standard input"
-
 
 @click.command()
-@click.option("--source", "name", metavar="NAME", help="Read this one of the configured sources only.")
-@click.option(
-    "--provider",
-    metavar="NAME",
-    type=click.Choice([AUTO, *PROVIDERS]),
-    help=f"What kind of status page it is: {', '.join([AUTO, *PROVIDERS])}.",
-)
-@click.option("--url", help="Read this page, or this document.")
-@click.option(
-    "--file",
-    "paths",
-    metavar="PATH",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help="Read a document from a file (- is standard input); again for a page's second one.",
-)
+@source_options
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
 @pass_app
 def command(
@@ -53,11 +34,7 @@ def command(
     \b
     Example:  monitor-cli incident-sync --url https://status.example.com --dry-run
     """
-    if url is not None and paths:
-        raise UsageError("--url and --file exclude each other")
-    if paths.count("-") > 1:
-        raise UsageError("--file - can be given once: standard input is one document")
-    choice = choose(app.settings, name, provider, url, [_file(path) for path in paths])
+    choice = chosen(app.settings, name, provider, url, paths)
     _finish(_preview(app, choice) if dry_run else _run(app, choice))
 
 
@@ -73,7 +50,7 @@ def check_sources(settings: Settings) -> None:
 
 def _run(app: App, choice: Choice) -> Outcome:
     # What comes through a pipe has no identity that could be remembered until the next time.
-    piped = any(file.name == _STDIN for one in choice.wanted for file in one.files)
+    piped = any(file.name == STDIN for one in choice.wanted for file in one.files)
     rules = Rules.of(app.settings)
     outcome = synchronise(app.database, choice.wanted, rules, every_source=choice.every_source, remember=not piped)
     if outcome.busy:
@@ -115,21 +92,3 @@ def _facts(change: Change) -> dict[str, str | int]:
         "incident_status": cell(change.word),
         "source": change.source,
     }
-
-
-def _file(path: str) -> File:
-    if path == "-":
-        return File(_STDIN, _limited(sys.stdin.buffer, _STDIN))
-    name = path.encode("utf-8", "replace").decode()
-    try:
-        with open(path, "rb") as file:
-            return File(name, _limited(file, name))
-    except OSError as error:
-        raise UsageError(f"--file {name}: {error.strerror}") from None
-
-
-def _limited(file: BinaryIO, name: str) -> bytes:
-    body = file.read(LIMIT + 1)
-    if len(body) > LIMIT:
-        raise SourceError(f"{name}: the document is larger than {LIMIT // 2**20} MiB")
-    return body

@@ -64,9 +64,9 @@ _MODULES: tuple[Provider, ...] = (
 PROVIDERS: dict[str, Provider] = {module.NAME: module for module in _MODULES}
 
 
-def read_page(name: str, url: str, get: Get) -> list[Component]:
-    """The components of a page, or of the document at a document's own address. `name` is a key of PROVIDERS or AUTO.
-    Raises SourceError, also what `get` raises."""
+def read_page(name: str, url: str, get: Get) -> tuple[str, list[Component]]:
+    """The components of a page, or of the document at a document's own address, and which provider's it is. `name` is a
+    key of PROVIDERS or AUTO. Raises SourceError, also what `get` raises."""
     asked = _Asked(get)
     first: SourceError | None = None
     for provider in PROVIDERS.values() if name == AUTO else [PROVIDERS[name]]:
@@ -77,19 +77,19 @@ def read_page(name: str, url: str, get: Get) -> list[Component]:
             first = first or error
             continue
         if name != AUTO or (documents and all(map(provider.recognises, documents))):
-            return asked.placed(provider.parse, documents)
+            return provider.NAME, asked.placed(provider.parse, documents)
     if name == AUTO and (first is None or asked.found):
         raise _unknown(asked.found[0] if asked.found else None)
     raise first or _unknown()
 
 
-def read_documents(name: str, documents: Sequence[Any]) -> list[Component]:
-    """The components in documents that are there already. Raises ShapeError."""
+def read_documents(name: str, documents: Sequence[Any]) -> tuple[str, list[Component]]:
+    """The same of documents that are there already. Raises ShapeError."""
     if name != AUTO:
-        return PROVIDERS[name].parse(documents)
+        return name, PROVIDERS[name].parse(documents)
     for provider in PROVIDERS.values():
         if all(map(provider.recognises, documents)):
-            return provider.parse(documents)
+            return provider.NAME, provider.parse(documents)
     raise _unknown()
 
 

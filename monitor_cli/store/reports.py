@@ -25,6 +25,20 @@ class Moved(NamedTuple):
     gone: list[str]
 
 
+class State(NamedTuple):
+    """How reading a source went last: milliseconds since 1970; `error` is that of a source that is failing."""
+
+    last_good_at: int | None
+    failing_since_at: int | None
+    error: str | None
+
+
+def source_states(conn: Connection) -> dict[str, State]:
+    """The states of all sources that were read once, by name."""
+    query = select(source.c.name, source.c.last_good_at, source.c.failing_since_at, source.c.error)
+    return {name: State(*state) for name, *state in conn.execute(query)}
+
+
 def source_results(
     conn: Connection, errors: Mapping[str, str | None]
 ) -> tuple[dict[str, int | None], dict[str, int | None]]:
