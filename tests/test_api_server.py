@@ -342,8 +342,8 @@ def test_workers_end_with_a_main_process_that_is_killed(serving: Serving):
     def gone() -> bool:
         try:
             serving.connect().close()
-        except ConnectionRefusedError:
-            return True
+        except OSError as error:
+            return isinstance(error, ConnectionRefusedError)
         return False
 
     until(gone)
@@ -351,15 +351,19 @@ def test_workers_end_with_a_main_process_that_is_killed(serving: Serving):
 
 def test_a_worker_that_dies_is_replaced(serving: Serving):
     main = serving.running.pid
-    workers = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-    assert len(workers) == 2
+
+    def children() -> list[str]:
+        return Path(f"/proc/{main}/task/{main}/children").read_text().split()
+
+    until(lambda: len(children()) == 2)
+    workers = children()
     os.kill(int(workers[0]), signal.SIGKILL)
 
     def answered() -> bool:
         try:
             return all(serving(GOOD).body == DATA for _ in range(5))
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
-    until(lambda: workers != Path(f"/proc/{main}/task/{main}/children").read_text().split() and answered())
+    until(lambda: workers != children() and answered())
     assert serving.running.terminate().code == 0
