@@ -19,6 +19,7 @@ from monitor_cli.delivery.engine import Engine, Reach
 from monitor_cli.errors import MonitorError, OutsideError
 
 MOST = 4
+SILENT_SECONDS = 10
 
 
 class Ended(NamedTuple):
@@ -106,7 +107,10 @@ def run_fleet(database: Database, settings: Settings, max_seconds: float | None)
     have no open connection."""
     count = size(settings)
     mine = share(settings, count)
+    # Well within a lease, so that others' records that wait for a stopped process's locks come in time.
+    database.drop_when_silent(max(1, int(min(SILENT_SECONDS, settings.lease_seconds / 4))))
     fleet = Fleet()
+    fleet.listen(lambda: None)  # before there are helpers: a SIGTERM that comes early must not kill one half-way
     fleet.start(count - 1, lambda stop: _help(fleet, database, mine, count, max_seconds, stop))
     engine = Engine(database, mine, processes=count, stop=fleet.stopped)
     fleet.listen(engine.wake)
