@@ -129,6 +129,13 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
 
+    def drop_when_silent(self, seconds: int) -> None:
+        """Have the server end a connection, and roll back its transaction, that says nothing for so long: the locks of
+        a process that is stopped, or of a host that vanished, hold others up no longer than that. Before the first
+        connection, and for who keeps no transaction waiting; SQLite's locks end with their process."""
+        if self.is_mysql:
+            event.listen(self.engine, "connect", lambda connection, _: connection.query(f"SET wait_timeout={seconds}"))
+
     def check_revision(self) -> None:
         """Raise ConfigError (78) unless the tables are there and at this code's revision."""
         try:

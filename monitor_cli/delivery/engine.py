@@ -159,6 +159,8 @@ class Engine:
 
     def _wanted(self) -> int:
         """How many deliveries to claim: no more than can start soon."""
+        if self._overdue():
+            return 0
         room = 2 * self._settings.concurrency - len(self._ready) - (self._settings.concurrency - self._courier.free)
         if self._ready and room < self._settings.concurrency // 2:
             return 0
@@ -170,6 +172,11 @@ class Engine:
             self._seen_all = True
             self._tick = pool.submit(self._desk.tick, wanted, self._leads)
             self._tick.add_done_callback(lambda _: self._courier.wake())
+
+    def _overdue(self) -> bool:
+        """Answers are waiting for their record past their lease: claimed anew, they would be sent again."""
+        waiting = self._settling or self._results
+        return bool(waiting) and self._clock() >= waiting[0].job.lease_ends
 
     def _ask_to_settle(self, pool: ThreadPoolExecutor) -> None:
         if self._settle is not None or not self._results or self._clock() < self._next_settle:
@@ -228,7 +235,7 @@ class Engine:
             settled = future.result()
         except DatabaseAway as error:
             self._database_failed(error)
-            self._results[:0] = [result for result in batch if self._worth_keeping(result)]
+            self._results[:0] = [result for result in batch if self._worth_keeping(result, stopping)]
             self._next_settle = self._clock() + AGAIN_SECONDS
             return
         self._database_works()
@@ -249,9 +256,10 @@ class Engine:
         else:
             self._ready.appendleft(job)
 
-    def _worth_keeping(self, result: Result) -> bool:
-        """Past its lease another worker has taken the delivery over: our token would be refused."""
-        if self._clock() < result.job.lease_ends:
+    def _worth_keeping(self, result: Result, stopping: bool) -> bool:
+        """Past its lease another worker may have taken the delivery over, which our token tells once the database is
+        back; but a run that shall end waits no longer than that."""
+        if not stopping or self._clock() < result.job.lease_ends:
             return True
         if self._parked.pop(result.job.claimed.id, None) is not None:
             self._release_share(result.job)  # between two parts its share was kept

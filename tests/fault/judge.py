@@ -173,19 +173,22 @@ def _explain(
 def _explain_death(evidence: Evidence, record: Record, what: str, verdict: Verdict) -> Iterator[str]:
     """No record: its sender died before it could write one, or could not write for as long as its lease lasted."""
     life = evidence.sender(record)
-    disturbances = [(begin, end + RECONNECTED_WITHIN) for begin, end in evidence.outages]
-    # A worker that is stopped inside a transaction holds its locks, for others to wait for.
-    disturbances += [(begin, end + CLOCK) for begin, end in evidence.stops]
+    outages = [(begin, end + RECONNECTED_WITHIN) for begin, end in evidence.outages]
+    # A process that is stopped inside a transaction holds its locks, for others to wait for.
+    others = [(begin, end + RECONNECTED_WITHIN) for begin, end in evidence.stops]
     if life.killed is None:
         verdict.figures["duplicates: the database was away for longer than the lease"] += 1
-        if not overlaps((record.arrived, record.arrived + evidence.lease), disturbances):
+        if not overlaps((record.arrived, record.arrived + evidence.lease), [*outages, *others]):
             yield f"{what}; its worker lived, and nothing kept it from recording it"
         return
     verdict.figures["duplicates: the worker was killed before it recorded it"] += 1
-    waited = undisturbed((record.ended, life.killed), disturbances)
+    span = (record.ended, life.killed)
+    waited = undisturbed(span, [*outages, *((begin, end + CLOCK) for begin, end in life.stops)])
     verdict.longest_unrecorded = max(verdict.longest_unrecorded, waited)
     if waited > SETTLED_WITHIN:
-        yield f"{what}; its worker died {life.killed - record.ended:.3f} s later, {waited:.3f} s of them undisturbed"
+        verdict.figures["of them while another was stopped, perhaps with locks"] += 1
+        if undisturbed(span, [*outages, *others]) > SETTLED_WITHIN:
+            yield f"{what}; its worker died {waited:.3f} s later, and nothing had kept it from recording it"
 
 
 def _is_of(row: Any, record: Record) -> bool:
