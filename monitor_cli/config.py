@@ -5,13 +5,14 @@ A setting is one line of the Settings class; its environment name, its key in th
 
 from __future__ import annotations
 
+import base64
 import difflib
 import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,27 @@ def _types(value: object) -> dict[str, str]:
     return words
 
 
+def _headers(value: object) -> dict[str, str]:
+    headers = _words(value)
+    for name, content in headers.items():
+        if (reason := header_fault(name, content)) is not None:
+            raise ValueError(f"{name!r} {reason}")
+    return headers
+
+
+def header_fault(name: str, value: str) -> str | None:
+    """Why a request cannot have a header (RFC 9110, 5); None where it can. The value is not in the words."""
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        return "is no name of a header"
+    if not value.isprintable() or value != value.strip():
+        return "has a value with control characters, or blanks around it"
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError:
+        return "has a value with characters that no header can have"
+    return None
+
+
 # --- sources ----------------------------------------------------------------------------------------------------------
 
 
@@ -119,10 +141,45 @@ class Source:
     provider: str = setting("auto", _text, "which status page product it is; auto recognises it")
     url: str = setting("", _text, "the page's address or a document's")
     status_map: dict[str, str] = setting({}, _types, "the type of a word, where ours does not fit")
-    headers: dict[str, str] = setting({}, _words, "headers sent with each request", secret=True)
+    headers: dict[str, str] = setting({}, _headers, "headers sent with each request", secret=True)
+    headers_file: str = setting("", _text, "a file with further headers, a line each as Name: value")
+    basic_auth_file: str = setting("", _text, "a file with user:password for HTTP basic authentication")
     timeout: float = setting(30.0, _number(0.1, 600), "seconds, in total, for reading it")
     tag_prefix: str = setting("", _text, "what stands before its component ids in server_tag")
     tags: dict[str, str] = setting({}, _words, "the server_tag of a component id, where it is another")
+
+
+def with_secrets(source: Source) -> Source:
+    """The source with the headers that its files say. Raises ConfigError (78) where one cannot be read or used."""
+    headers = dict(source.headers)
+    where = f"the source {source.name!r}: "
+    if source.headers_file:
+        for name, value in _read_headers(source.headers_file, f"{where}headers_file"):
+            _set_header(headers, name, value)
+    if source.basic_auth_file:
+        secret = read_secret_file(source.basic_auth_file, f"{where}basic_auth_file")
+        if ":" not in secret or not secret.isprintable():
+            raise ConfigError(f"{where}basic_auth_file {source.basic_auth_file} is not one line user:password")
+        _set_header(headers, "Authorization", f"Basic {base64.b64encode(secret.encode()).decode()}")
+    return replace(source, headers=headers)
+
+
+def _read_headers(path: str, setting_name: str) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(read_secret_file(path, setting_name).splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, colon, value = (part.strip() for part in line.partition(":"))
+        if not colon or (reason := header_fault(name, value)) is not None:
+            what = "is not Name: value" if not colon else reason
+            raise ConfigError(f"{setting_name} {path}, line {number}: it {what}")
+        yield name, value
+
+
+def _set_header(headers: dict[str, str], name: str, value: str) -> None:
+    """Names of headers are the same in capitals."""
+    for known in [known for known in headers if known.casefold() == name.casefold()]:
+        del headers[known]
+    headers[name] = value
 
 
 def _sources(value: object) -> tuple[Source, ...]:
@@ -226,7 +283,7 @@ def _resolve_database(values: dict[str, Any], origins: dict[str, str]) -> None:
 
 
 def read_secret_file(path: str, setting_name: str) -> str:
-    """The first line of a file that holds a secret. Raises ConfigError where it cannot be read."""
+    """What a file that holds a secret says, without blanks around it. Raises ConfigError where it cannot be read."""
     try:
         return Path(path).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Dialect,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     String,
@@ -41,6 +42,7 @@ metadata = MetaData(naming_convention=NAMING)
 Id = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself only in an INTEGER key
 Millis = BigInteger
 LongText = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+Bytes = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 
 
 class Exact(TypeDecorator[str]):
@@ -247,6 +249,17 @@ source = _table(
     Column("last_good_at", Millis),
     Column("failing_since_at", Millis),
     Column("error", Text),
+)
+document = _table(
+    "document",  # of a source, as it was read last, in parts; asked for again only if it has changed
+    Column("source", Exact(100), primary_key=True),
+    Column("address", Exact(64), primary_key=True),  # SHA-256 of it: keys may stand in it
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("found_at", Exact(64), nullable=False),  # the address after redirects, as SHA-256
+    Column("etag", Text),
+    Column("last_modified", Text),
+    Column("read_at", Millis, nullable=False),
+    Column("body", Bytes, nullable=False),
 )
 standing = _table(
     "standing",  # what is remembered of a row of infi_voice_monitor, where its columns do not tell it

@@ -24,6 +24,7 @@ depends_on = None
 
 BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers rows only in an INTEGER key
 TINY = sa.SmallInteger().with_variant(mysql.TINYINT(), "mysql", "mariadb")
+BYTES = sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 LONG_TEXT = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 
 TABLES = (  # of ours; infi_voice_monitor stays for good
@@ -38,6 +39,7 @@ TABLES = (  # of ours; infi_voice_monitor stays for good
     "infi_voice_monitor_attempt",
     "infi_voice_monitor_lease",
     "infi_voice_monitor_source",
+    "infi_voice_monitor_document",
     "infi_voice_monitor_standing",
     "infi_voice_monitor_condition",
 )
@@ -265,6 +267,18 @@ def _remembered(steps: Steps) -> None:
         sa.Column("failing_since_at", sa.BigInteger()),
         sa.Column("error", sa.Text()),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_infi_voice_monitor_source")),
+    )
+    steps.table(
+        "infi_voice_monitor_document",
+        sa.Column("source", exact(100), nullable=False),
+        sa.Column("address", exact(64), nullable=False),
+        sa.Column("part", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("found_at", exact(64), nullable=False),
+        sa.Column("etag", sa.Text()),
+        sa.Column("last_modified", sa.Text()),
+        sa.Column("read_at", sa.BigInteger(), nullable=False),
+        sa.Column("body", BYTES, nullable=False),
+        sa.PrimaryKeyConstraint("source", "address", "part", name=op.f("pk_infi_voice_monitor_document")),
     )
     steps.table(
         "infi_voice_monitor_standing",

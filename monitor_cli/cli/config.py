@@ -13,12 +13,12 @@ import click
 
 from monitor_cli import config
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.cli.incident_sync import check_sources
 from monitor_cli.cli.output import json_option, print_rows
 from monitor_cli.config import Settings, Source
 from monitor_cli.db import described
 from monitor_cli.errors import ConfigError
 from monitor_cli.sources import shown
+from monitor_cli.sync import chosen
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def check(app: App) -> None:
     Example:  monitor-cli --config monitor.toml config check
     """
     described(app.settings.database_url)
-    check_sources(app.settings)
+    chosen.check(app.settings)
     for name, near in _misspelt(os.environ).items():
         log.warning("setting.unknown", extra={"facts": {"environment": name, "did_you_mean": near}})
 

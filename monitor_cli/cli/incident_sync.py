@@ -10,9 +10,8 @@ import click
 from monitor_cli.cli.chosen import STDIN, chosen, source_options
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.output import cell, print_rows
-from monitor_cli.config import Settings
 from monitor_cli.errors import OutsideError
-from monitor_cli.sync.chosen import Choice, choose, configured
+from monitor_cli.sync.chosen import Choice, choose
 from monitor_cli.sync.judging import Change, Rules
 from monitor_cli.sync.run import Outcome, preview, synchronise
 
@@ -41,11 +40,6 @@ def command(
 def sync_all(app: App) -> None:
     """What the command does without options; run-helper calls it too."""
     _finish(_run(app, choose(app.settings)))
-
-
-def check_sources(settings: Settings) -> None:
-    """Raise ConfigError (78) where a configured source cannot be meant."""
-    configured(settings)
 
 
 def _run(app: App, choice: Choice) -> Outcome:

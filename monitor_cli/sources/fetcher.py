@@ -91,7 +91,7 @@ class Fetcher:
         answer = self._within(url, self._shelf.validator(hashed(url)))
         if answer.body is None:
             if (kept := unpacked(self._shelf.packed(hashed(url)), self._limit)) is not None:
-                self.remembered.asked.add(hashed(url))
+                self.remembered.same.add(hashed(url))
                 return kept
             answer = self._within(url, None)
         body = answer.body or b""

@@ -61,14 +61,14 @@ class NoShelf:
 
 @dataclass
 class Remembered:
-    """What a reading asked for, and what of it is to be kept from now on, by hashed address."""
+    """Which documents of a reading were still the same, and which others are to be kept from now on, by hashed
+    address."""
 
-    asked: set[str] = field(default_factory=set)
+    same: set[str] = field(default_factory=set)
     new: dict[str, Kept] = field(default_factory=dict)
 
     def take(self, url: str, found_at: str, headers: Mapping[str, str], body: bytes) -> None:
         """Note a document that came whole."""
-        self.asked.add(hashed(url))
         validator = _validator(hashed(found_at), headers)
         if validator is None:
             return

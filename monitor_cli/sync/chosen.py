@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from monitor_cli.config import Settings, Source
+from monitor_cli.config import Settings, Source, with_secrets
 from monitor_cli.errors import ConfigError, UsageError
 from monitor_cli.providers import AUTO, PROVIDERS
 from monitor_cli.sources import File, is_url, shown
@@ -32,6 +32,12 @@ def configured(settings: Settings) -> list[Source]:
     for source in sources:
         _judge(source, ConfigError)
     return sources
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigError (78) where a configured source cannot be meant, or a file of it cannot be read."""
+    for source in configured(settings):
+        with_secrets(source)
 
 
 def choose(
@@ -60,6 +66,8 @@ def choose(
     if url is not None:
         for source in changed:
             _judge(source, UsageError)
+    if not files:
+        changed = [with_secrets(source) for source in changed]
     return Choice([Wanted(source, files) for source in changed], len(known) <= len(changed))
 
 

@@ -1,7 +1,8 @@
 """A run of incident-sync, from the lease to the commit. docs/sync.md tells it in one page.
 
 One run at a time, by a lease that is renewed while sources are read, and that the writing transaction holds to its
-end. Lock order: the lease, monitor rows by id, the history, what was reported.
+end. Lock order: the lease, the documents, monitor rows by id, the history, what is remembered of rows, what was
+reported.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from monitor_cli.store.channels import chunks
 from monitor_cli.store.sync_rows import BATCH
 from monitor_cli.sync import rows
 from monitor_cli.sync.judging import Change, Rules
-from monitor_cli.sync.reading import Wanted, read_all
-from monitor_cli.sync.reports import Report, Whole, reports_of
+from monitor_cli.sync.reading import Harvest, Wanted, read_all
+from monitor_cli.sync.reports import Report, reports_of
 from monitor_cli.sync.rows import Found
-from monitor_cli.wrapping import Observed
+from monitor_cli.sync.shelves import Shelves
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def synchronise(
 
 def preview(database: Database, wanted: Sequence[Wanted], rules: Rules, *, every_source: bool) -> Outcome:
     """What a run would change, and everything that it would have to report; writes nothing. Raises DatabaseAway."""
-    observed, failed = read_all(wanted, lambda: None, RENEW_SECONDS)
+    observed, failed, _ = read_all(wanted, lambda: None, RENEW_SECONDS)
     all_read = every_source and not failed
     outcome = Outcome(failed=failed)
     with database.read() as conn:
@@ -103,29 +104,35 @@ class _Run:
         self._remember = remember
 
     def run(self, wanted: Sequence[Wanted]) -> Outcome:
-        observed, failed = read_all(wanted, lambda: self._database.transact(self._hold), RENEW_SECONDS)
-        all_read = self._every_source and not failed
+        shelves = Shelves(self._database, [one.source.name for one in wanted])
+        harvest = read_all(wanted, lambda: self._database.transact(self._hold), RENEW_SECONDS, shelves.of)
+        all_read = self._every_source and not harvest.failed
         with self._database.read() as conn:
-            found = rows.scan(conn, observed, self._rules, all_read=all_read)
-        whole = found.whole(observed) if all_read else None
-        return self._database.transact(lambda conn: self._write(conn, observed, failed, found, whole))
+            found = rows.scan(conn, harvest.observed, self._rules, all_read=all_read)
+
+        def write(conn: Connection) -> Outcome:
+            # First, and held to the commit: who wakes up after another took over gets no further, and none can begin.
+            self._hold(conn)
+            shelves.settle(conn, harvest.remembered)
+            outcome = self._write(conn, harvest, found)
+            whole = found.whole(harvest.observed) if all_read else None
+            told_in = conn if self._remember else None
+            outcome.reports = reports_of(told_in, harvest.observed, harvest.failed, whole)
+            leases.release(conn, LEASE, self._token)
+            return outcome
+
+        return self._database.transact(write)
 
     def _hold(self, conn: Connection) -> None:
         if not leases.renew(conn, LEASE, self._token, LEASE_MS):
             raise _LeaseLost("another run has taken over")
 
-    def _write(
-        self, conn: Connection, observed: Observed, failed: dict[str, str], found: Found, whole: Whole | None
-    ) -> Outcome:
-        # First, and held to the commit: who wakes up after another took over gets no further, and none can begin now.
-        self._hold(conn)
-        outcome = Outcome(failed=failed, rows=found.rows)
+    def _write(self, conn: Connection, harvest: Harvest, found: Found) -> Outcome:
+        outcome = Outcome(failed=harvest.failed, rows=found.rows)
         for ids in chunks(found.ids, BATCH):
-            judged = rows.judged(conn, ids, observed, self._rules, lock=True)
+            judged = rows.judged(conn, ids, harvest.observed, self._rules, lock=True)
             outcome.written += rows.write(conn, judged)
             if log.isEnabledFor(logging.INFO):
                 outcome.changes += judged.changes
         standings.forget(conn, found.gone)
-        outcome.reports = reports_of(conn if self._remember else None, observed, failed, whole)
-        leases.release(conn, LEASE, self._token)
         return outcome
