@@ -27,18 +27,19 @@ class Line(NamedTuple):
 
 
 class BadLines:
-    """What is wrong with a file, by line. `name` is the file's, for the message."""
+    """What is wrong with a file, by line. `name` is the file's, for the message; `of`: what its lines are."""
 
-    def __init__(self, name: str, found: Collection[tuple[int, str]] = ()) -> None:
+    def __init__(self, name: str, found: Collection[tuple[int, str]] = (), of: str = "line") -> None:
         self.name = name
         self._found = list(found)
+        self._of = of
 
     def add(self, number: int, words: str) -> None:
         self._found.append((number, words))
 
     def copy(self) -> BadLines:
         """A list of its own: a transaction that is run again finds its faults again."""
-        return BadLines(self.name, self._found)
+        return BadLines(self.name, self._found, self._of)
 
     def check(self) -> None:
         """Raise MonitorError with each bad line (the first 20 and how many more), if there is one."""
@@ -47,10 +48,10 @@ class BadLines:
         lines: dict[int, list[str]] = {}
         for number, words in sorted(self._found, key=lambda found: found[0]):
             lines.setdefault(number, []).append(words)
-        told = [f"line {number}: {'; '.join(words)}" for number, words in list(lines.items())[:_LISTED]]
+        told = [f"{self._of} {number}: {'; '.join(words)}" for number, words in list(lines.items())[:_LISTED]]
         if len(lines) > _LISTED:
-            told.append(f"and {len(lines) - _LISTED} more bad lines")
-        count = "1 bad line" if len(lines) == 1 else f"{len(lines)} bad lines"
+            told.append(f"and {len(lines) - _LISTED} more bad {self._of}s")
+        count = f"1 bad {self._of}" if len(lines) == 1 else f"{len(lines)} bad {self._of}s"
         raise MonitorError("\n  ".join([f"{self.name}: {count}, nothing was imported", *told]))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,18 +11,16 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from monitor_cli import csvfile
+from monitor_cli.cli import server_import
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.cli.inputs import progress, read_file, reads
+from monitor_cli.cli.inputs import reads
 from monitor_cli.cli.output import confirm, iso, json_option, print_json, print_record, print_rows, yes_option
 from monitor_cli.db import AnyRow
 from monitor_cli.store import servers
-from monitor_cli.store.server_import import cell, import_servers
+from monitor_cli.store.server_import import cell
 from monitor_cli.types import Type
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-log = logging.getLogger(__name__)
 
 SERVER = click.IntRange(1, 2**31 - 1)
 _HELP = {
@@ -155,24 +152,7 @@ def remove(app: App, ids: tuple[int, ...], yes: bool) -> None:
     app.database.transact(lambda conn: servers.remove(conn, ids))
 
 
-@command.command("import")
-@click.argument("file")
-@pass_app
-def import_(app: App, file: str) -> None:
-    """Add and update servers from a CSV file (- is stdin), all of it or nothing.
-
-    Its first line names the columns: server_id, name, server_tag, channel_id, region, region_code, and where wanted id,
-    capacity, used, primary_server, meta, incident_status, final_status. A line updates the server with its id, without
-    one the server with its server_id, channel_id and server_tag; else it is a new server.
-
-    \b
-    Example:  monitor-cli server import servers.csv
-    """
-    data, name = read_file(file)
-    lines, bad = csvfile.read(data, name, servers.REQUIRED, ("id", *servers.OPTIONAL))
-    with progress(len(lines), "servers") as advance:
-        counts = app.database.transact(lambda conn: import_servers(conn, lines, bad, advance))
-    log.info("servers.imported", extra={"facts": counts._asdict()})
+command.add_command(server_import.command)
 
 
 @command.command("export")
