@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import subprocess
 import sys
@@ -133,19 +134,16 @@ def test_what_is_remembered_is_bounded(lookup: Lookup, monkeypatch: pytest.Monke
     assert lookup.calls == ["a.example", "b.example", "c.example", "a.example"]
 
 
-def test_poll_and_wake_tell_the_loop() -> None:
-    woken = threading.Event()
-    resolver = Resolver(lookup=Lookup(), wake=woken.set)
+@pytest.mark.parametrize("result", [answer("8.8.8.8"), socket.gaierror(socket.EAI_NONAME, "no")])
+def test_the_loop_is_woken_once_for_each_lookup_that_has_ended(result: Any) -> None:
+    done_when_woken: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    lookup = Lookup(result)
+    lookup.gate.clear()
+    resolver = Resolver(threads=1, lookup=lookup, wake=lambda: done_when_woken.put(futures.pop(0).done()))
     futures = [resolver.resolve("a.example", 80), resolver.resolve("b.example", 80)]
-    for future in futures:
-        future.result(5)
-    assert woken.wait(5)
-    arrived: list[Future[list[str]]] = []
-    deadline = time.monotonic() + 5
-    while len(arrived) < 2 and time.monotonic() < deadline:
-        arrived += resolver.poll()
-    assert set(arrived) == set(futures)
-    assert resolver.poll() == []
+    lookup.gate.set()
+    assert [done_when_woken.get(timeout=5) for _ in range(2)] == [True, True]
+    assert done_when_woken.empty()
 
 
 def test_a_wake_that_fails_stops_no_thread() -> None:

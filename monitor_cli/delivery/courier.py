@@ -101,7 +101,6 @@ class Courier:
     def _send_resolved(self) -> None:
         if not self._resolving:
             return
-        self._resolver.poll()
         waiting, self._resolving = self._resolving, []
         for flight in waiting:
             if flight.addresses is not None and flight.addresses.done():

@@ -10,7 +10,7 @@ import queue
 import socket
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
@@ -56,7 +56,6 @@ class Resolver:
         self._waiting: queue.SimpleQueue[tuple[str, int] | None] = queue.SimpleQueue()
         self._under_way: dict[str, Future[list[str]]] = {}
         self._known: OrderedDict[str, tuple[float, Future[list[str]]]] = OrderedDict()
-        self._arrived: deque[Future[list[str]]] = deque()
 
     def resolve(self, host: str, port: int) -> Future[list[str]]:
         """The future addresses of a name (IP text, each once, in the resolver's order); done at once where they are
@@ -74,14 +73,6 @@ class Resolver:
                 threading.Thread(target=self._work, name=f"resolver-{self._threads}", daemon=True).start()
             self._waiting.put((host, port))
         return future
-
-    def poll(self) -> list[Future[list[str]]]:
-        """The lookups that have ended since the last poll."""
-        ended = []
-        with contextlib.suppress(IndexError):
-            while True:
-                ended.append(self._arrived.popleft())
-        return ended
 
     def close(self) -> None:
         """Let the threads end once their present lookup does; nothing waits for them."""
@@ -106,12 +97,11 @@ class Resolver:
                 self._known[host] = (self._clock() + _REUSE_SECONDS, future)
                 if len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)
-        # Outside the lock, since a future's callbacks may ask us again; before poll() can show it.
+        # Outside the lock, since a future's callbacks may ask us again; before the wake, which has it looked for.
         if isinstance(result, list):
             future.set_result(result)
         else:
             future.set_exception(result)
-        self._arrived.append(future)
         if self._wake:
             # The loop that is to be woken may have ended already: its pipe is closed.
             with contextlib.suppress(OSError, ValueError):
