@@ -14,9 +14,8 @@ from monitor_cli.types import Type
 
 BEFORE_ALL = -(2**63)  # an id
 BLOCK = 10_000  # rows read at once
-BATCH = (
-    500  # rows locked and written at once; from 1000 on MariaDB makes a subquery of an IN list, and locks in its order
-)
+# Rows locked and written at once: no more than channels.IN_LIST, for its reason.
+BATCH = 500
 
 
 _WHOLE = (
