@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from monitor_cli.errors import ConfigError
+from monitor_cli.types import LOAD
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -196,6 +197,8 @@ def _sources(value: object) -> tuple[Source, ...]:
     names = [source.name for source in sources]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"has two sources of the name {sorted(doubled)[0]!r}")
+    if LOAD in names:
+        raise ValueError(f"has a source of the name {LOAD!r}, which the history has for what a channel's load did")
     return tuple(sources)
 
 

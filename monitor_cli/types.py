@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+LOAD = "load"  # stands in the history as the source of a change that a channel's load made; no source's name
+
 
 class Type(IntEnum):
     """What customers are told about their numbers: operational < warning < critical. Prints as its word."""

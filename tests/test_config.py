@@ -139,6 +139,7 @@ def test_the_default_database_is_in_the_users_data(monkeypatch: pytest.MonkeyPat
         ("[[sources]]\nurl = 'https://a.example'", "[[sources]] number 1 has no name"),
         ("[[sources]]\nname = 'a'\nurl = 'https://a.example'\nurls = 3", "unknown key 'urls'\n  did you mean 'url'?"),
         ("[[sources]]\nname = 'a'\nurl = 'https://a.example'\n" * 2, "two sources of the name 'a'"),
+        ("[[sources]]\nname = 'load'\nurl = 'https://a.example'", "sources has a source of the name 'load'"),
         ("[[sources]]\nname = 'a'\nurl = 'ftp://a.example'", "ftp://a.example"),
         ("[[sources]]\nname = 'a'\nurl = 'https://a.example'\nprovider = 'statuspag'", "did you mean 'statuspage'?"),
         ("[[sources]]\nname = 'a'\nurl = 'https://a.example'\nstatus_map = {x = 'bad'}", "maps 'x' to 'bad'"),

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, func, insert, select
 
 from monitor_cli.schema import change
 from monitor_cli.store.channels import chunks
+from monitor_cli.types import LOAD
 
 _BATCH = 1000
-_LOAD = "load"  # stands as the source of a change that the channel's load made
 
 
 def record(conn: Connection, changes: Iterable[Mapping[str, Any]]) -> int:
@@ -27,7 +27,7 @@ def record(conn: Connection, changes: Iterable[Mapping[str, Any]]) -> int:
 def last_sources(conn: Connection, monitor_ids: Collection[int]) -> dict[int, str]:
     """The source of the newest change of each of these servers that a source made: not by hand, nor by its load."""
     found: dict[int, str] = {}
-    by_a_source = (change.c.source.is_not(None), change.c.source != _LOAD)
+    by_a_source = (change.c.source.is_not(None), change.c.source != LOAD)
     for some in chunks(monitor_ids):
         of_these = (change.c.monitor_id.in_(some), *by_a_source)
         newest = select(func.max(change.c.id)).where(*of_these).group_by(change.c.monitor_id)

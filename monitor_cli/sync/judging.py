@@ -13,11 +13,10 @@ from typing import NamedTuple
 from monitor_cli.config import Settings
 from monitor_cli.db import AnyRow
 from monitor_cli.store.standings import Standing
-from monitor_cli.types import Incident, Type, worst
+from monitor_cli.types import LOAD, Incident, Type, worst
 from monitor_cli.wrapping import Observation
 
 LEFT_BELOW = 0.05  # the load's type is left this much below the threshold that gave it
-LOAD = "load"  # what the history names as the source of a change that the load made
 
 
 class Rules(NamedTuple):
