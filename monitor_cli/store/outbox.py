@@ -55,6 +55,7 @@ def subscribed(conn: Connection, account_id: int) -> None:
     channels = select(number.c.channel_id).where(number.c.account_id == account_id).distinct()
     types = types_of(conn, set(conn.execute(channels).scalars()))
     for callback_id in list(callbacks):
+        conn.execute(select(delivery.c.id).where(delivery.c.open_callback_id == callback_id).with_for_update())
         for unit in _differing(conn, callback_id, types):
             conn.execute(
                 update(owed)
