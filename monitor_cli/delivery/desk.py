@@ -22,9 +22,10 @@ MOST_NUMBERS = 50_000  # in memory from one claim, but for a single account that
 
 @dataclass(frozen=True)
 class Settled:
-    """Which deliveries were still ours, and the monotonic time before that was written."""
+    """What settling brought (store.settling.Recorded), and the monotonic time before that was written."""
 
-    ours: set[int]
+    go_on: set[int]
+    off: list[tuple[int, str]]
     taken: float
 
 
@@ -37,6 +38,11 @@ class Tick:
     next_due: int | None
 
 
+def lease_in_force(lease: float, deadline: float) -> float:
+    """How long a claim lasts, in seconds: as configured, but never under twice the deadline and its margins."""
+    return max(lease, 2 * deadline + 2 * MARGIN_SECONDS)
+
+
 class Desk:
     """`deadline` is a request's total deadline and `lease` a claim's length, in seconds; `clock` is monotonic."""
 
@@ -47,7 +53,7 @@ class Desk:
         self._shares = shares
         self._clock = clock
         self._deadline = deadline
-        self._lease = max(lease, 2 * deadline + 2 * MARGIN_SECONDS)
+        self._lease = lease_in_force(lease, deadline)
         self.owner = f"{socket.gethostname()}:{os.getpid()}"[:100]
 
     @property
@@ -55,9 +61,9 @@ class Desk:
         """How long a lease is taken for."""
         return int(self._lease * 1000)
 
-    def tick(self, most: int, plans: bool) -> Tick:
+    def tick(self, most: int) -> Tick:
         """Plan one batch and claim at most `most`; where there was nothing of either, when something comes due."""
-        planned = self.plan() if plans else 0
+        planned = self.plan()
         jobs = self.claim(most)
         return Tick(planned, jobs, None if planned or jobs else self.next_due())
 
@@ -72,7 +78,11 @@ class Desk:
         """Claim at most `most` due deliveries, with a share reserved for each, and render them."""
         pairs, destinations = self._shares.full()
         with self._database.read() as conn:
-            candidates = claims.due_candidates(conn, max(200, int(most * OVER_FETCH)), pairs, destinations)
+            limit = max(200, int(most * OVER_FETCH))
+            candidates = claims.due_candidates(conn, limit, pairs, destinations)
+            accounts = {candidate.account_id for candidate in candidates}
+            if len(candidates) == limit and len(accounts) < most:  # a few accounts must not hide all others behind them
+                candidates += claims.due_candidates(conn, limit, pairs, destinations, accounts)
         chosen = self._shares.choose(candidates, most)
         if not chosen:
             return []
@@ -91,7 +101,7 @@ class Desk:
 
         def work(conn: Connection) -> Settled:
             taken = self._clock()
-            return Settled(settling.settle(conn, settlements, self.lease_ms), taken)
+            return Settled(*settling.settle(conn, settlements, self.lease_ms), taken)
 
         return self._database.transact(work)
 
@@ -102,6 +112,7 @@ class Desk:
 
     def lend(self, job: Job, taken: float) -> None:
         """Note how long a job's lease lasts, by our own clock taken before the claim."""
+        job.lent_at = taken
         job.lease_ends = taken + self._lease
         job.start_before = job.lease_ends - self._deadline - MARGIN_SECONDS
 

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 SETTLE_ANSWERS = 100
 SETTLE_SECONDS = 0.05
+STALE_SECONDS = 2.0  # a job that could not start for so long is given back, to be built anew
 UNRECORDED = 2 * SETTLE_ANSWERS  # so many answers not yet recorded: nothing new is started
 WATCH_SECONDS = 0.025
 POLL_SECONDS = 0.25
@@ -62,7 +63,7 @@ class Reach(NamedTuple):
 
 
 class Engine:
-    """One process of a callback-run that has `processes`; the one that `leads` also plans. `stop` is asked often
+    """One process of a callback-run that has `processes`; the one that `leads` speaks for all. `stop` is asked often
     whether to end early; `clock` is monotonic, `wall` unix time."""
 
     def __init__(
@@ -113,7 +114,7 @@ class Engine:
                 if self._idle() and (stopping or (ends is not None and self._over(ends))):
                     break
                 if not stopping:
-                    self._ask_for_work(claiming, ends)
+                    self._ask_for_work(claiming)
                     self._start_ready()
                 self._ask_to_settle(settling)
                 for flight, answer in self._courier.wait(self._pause(ends)):
@@ -166,17 +167,16 @@ class Engine:
             return 0
         return min(500, room)
 
-    def _ask_for_work(self, pool: ThreadPoolExecutor, ends: float | None) -> None:
+    def _ask_for_work(self, pool: ThreadPoolExecutor) -> None:
         wanted = self._wanted()
         if self._tick is None and wanted > 0 and self._clock() >= self._next_tick:
             self._seen_all = True
-            self._tick = pool.submit(self._desk.tick, wanted, self._leads)
+            self._tick = pool.submit(self._desk.tick, wanted)
             self._tick.add_done_callback(lambda _: self._courier.wake())
 
     def _overdue(self) -> bool:
         """Answers are waiting for their record past their lease: claimed anew, they would be sent again."""
-        waiting = self._settling or self._results
-        return bool(waiting) and self._clock() >= waiting[0].job.lease_ends
+        return any(self._clock() >= result.job.lease_ends for result in (*self._settling, *self._results))
 
     def _ask_to_settle(self, pool: ThreadPoolExecutor) -> None:
         if self._settle is not None or not self._results or self._clock() < self._next_settle:
@@ -204,7 +204,8 @@ class Engine:
         for job in tick.jobs:
             self._receive(job)
         busy = tick.planned or tick.jobs
-        self._next_tick = now if busy else now + (POLL_SECONDS if once else WATCH_SECONDS)
+        # Under --watch one process looks often; the others come when there is more than it can take.
+        self._next_tick = now if busy else now + (WATCH_SECONDS if self._leads and not once else POLL_SECONDS)
         self._next_due = now if busy else None if tick.next_due is None else now + tick.next_due / 1000
         # What is due and could not be had may be of those that have their share in flight: until one comes back,
         # asking the database again and again finds the same.
@@ -240,6 +241,8 @@ class Engine:
             return
         self._database_works()
         self._seen_all = False
+        for callback_id, reason in settled.off:
+            log.warning("callback.off", extra={"facts": {"callback": callback_id, "reason": reason}})
         for result in batch:
             if result.settlement.then is Then.PART:
                 self._go_on(result.job, settled, stopping)
@@ -247,7 +250,7 @@ class Engine:
     def _go_on(self, job: Job, settled: Settled, stopping: bool) -> None:
         """The next part of a split request, with the lease that was renewed for it."""
         del self._parked[job.claimed.id]
-        if job.claimed.id not in settled.ours:
+        if job.claimed.id not in settled.go_on:
             self._release_share(job)
             return
         self._desk.lend(job, settled.taken)
@@ -282,7 +285,8 @@ class Engine:
         while self._ready and self._courier.free > 0 and len(self._results) < UNRECORDED:
             job = self._ready.popleft()
             part = job.next_part()
-            if part is None or self._clock() >= job.start_before:
+            late = self._clock() >= min(job.start_before, job.lent_at + STALE_SECONDS)
+            if part is None or late:
                 self._settle_later(job, settle_release(job))
             else:
                 self._courier.start(job, part)
@@ -340,7 +344,7 @@ class Engine:
             self._settle_later(job, settle_release(job))
 
     def _log_attempt(self, job: Job, attempt: Attempt, settlement: Settlement) -> None:
-        if not settlement.off and not log.isEnabledFor(logging.INFO):
+        if not log.isEnabledFor(logging.INFO):
             return
         facts: dict[str, Any] = {
             "callback": job.claimed.callback.id,
@@ -350,5 +354,3 @@ class Engine:
             "answer": attempt.http_status or attempt.error,
         }
         log.info(f"delivery.{settlement.then.value}", extra={"facts": facts})
-        if settlement.off:
-            log.warning("callback.off", extra={"facts": {"callback": facts["callback"], "reason": settlement.off}})

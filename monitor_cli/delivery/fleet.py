@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from monitor_cli.config import Settings
 from monitor_cli.db import Database
+from monitor_cli.delivery.desk import lease_in_force
 from monitor_cli.delivery.engine import Engine, Reach
 from monitor_cli.errors import MonitorError, OutsideError
 
@@ -102,13 +103,15 @@ class Fleet:
 
 
 def run_fleet(database: Database, settings: Settings, max_seconds: float | None) -> None:
-    """One run of callback-run: the first process plans as well and speaks for all. Raises what its engine raises, and
+    """One run of callback-run: the first process speaks for all. Raises what its engine raises, and
     OutsideError where only a helper failed, or where none reached any customer for a fault of ours. `database` must
     have no open connection."""
     count = size(settings)
     mine = share(settings, count)
     # Well within a lease, so that others' records that wait for a stopped process's locks come in time.
-    database.drop_when_silent(max(1, int(min(SILENT_SECONDS, settings.lease_seconds / 4))))
+    database.drop_when_silent(
+        max(1, int(min(SILENT_SECONDS, lease_in_force(settings.lease_seconds, settings.total_timeout) / 4)))
+    )
     fleet = Fleet()
     fleet.listen(lambda: None)  # before there are helpers: a SIGTERM that comes early must not kill one half-way
     fleet.start(count - 1, lambda stop: _help(fleet, database, mine, count, max_seconds, stop))

@@ -49,6 +49,7 @@ class Job:
     content: tuple[str, int] | None = None  # hash and milliseconds, where they have to be kept before sending
     trouble: str | None = None  # why it can be no request at all
     claimed_at: float = 0.0  # monotonic
+    lent_at: float = 0.0  # the same, or when its lease was renewed for the next part: it was the newest truth then
     start_before: float = 0.0
     lease_ends: float = 0.0
     done: set[str] = field(default_factory=set)
@@ -110,10 +111,11 @@ class _Renderer:
         whole = self._part(0, tellings)
         if whole.request.method != "GET" or len(whole.request.url) <= URL_LIMIT:
             return Job(self.claimed, (whole,), dropped, content)
+        if len(whole.request.url) > MOST_PARTS * URL_LIMIT:  # its parts are never shorter together
+            return self._too_long(dropped)
         pieces = list(_split(tellings, lambda some: len(self._part(0, some).request.url) <= URL_LIMIT))
         if len(pieces) > MOST_PARTS or not all(pieces):
-            trouble = f"the URL would be over {URL_LIMIT} characters, and over {MOST_PARTS} requests to split it into"
-            return Job(self.claimed, (), dropped, trouble=f"{trouble}; use POST: give the callback a payload")
+            return self._too_long(dropped)
         units = [piece[0].owed.unit for piece in pieces]
         parts = tuple(
             self._part(i, piece, sliced=len(piece) == 1 and units.count(piece[0].owed.unit) > 1)
@@ -121,6 +123,10 @@ class _Renderer:
         )
         done = {part.webhook_id for part in parts} & self.claimed.parts_done
         return Job(self.claimed, parts, dropped, content, done=done, timed=tellings if self.shows_time else ())
+
+    def _too_long(self, dropped: tuple[OwedUnit, ...]) -> Job:
+        trouble = f"the URL would be over {URL_LIMIT} characters, and over {MOST_PARTS} requests to split it into"
+        return Job(self.claimed, (), dropped, trouble=f"{trouble}; use POST: give the callback a payload")
 
     def _fix_time(self, tellings: Sequence[Telling]) -> tuple[str, int] | None:
         """{timestamp} is when this content was first built: kept, where the template shows it."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, select
 
 from monitor_cli.db import among
-from monitor_cli.schema import monitor
+from monitor_cli.schema import monitor, number
 from monitor_cli.types import Region, Type, Unit
 
 T = TypeVar("T")
@@ -23,6 +23,18 @@ def chunks(values: Iterable[T], size: int = IN_LIST) -> Iterator[Sequence[T]]:
     rest = iter(values)
     while chunk := list(islice(rest, size)):
         yield chunk
+
+
+def whole_numbers(conn: Connection, account_id: int, channel_id: int, count: int, lines: str) -> tuple[str, ...]:
+    """An account's `count` numbers on a channel, from their text of a line each (db.joined_lines); one by one where a
+    view has a number with a line end in it, or the server cut the text."""
+    values = tuple(lines.split("\n"))
+    if len(values) == count:
+        return values
+    one = select(number.c.number).where(
+        number.c.account_id == account_id, number.c.channel_id == channel_id, number.c.number.is_not(None)
+    )
+    return tuple(conn.execute(one).scalars())
 
 
 def types_of(conn: Connection, channel_ids: Collection[int]) -> dict[Unit, Type | None]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, func, select, text, tuple_, update
 
 from monitor_cli.db import AnyRow, among, ids_parameter, is_mysql, joined_lines, now_ms
-from monitor_cli.errors import MonitorError
 from monitor_cli.schema import callback, delivery, number, owed, subscription
-from monitor_cli.store.channels import chunks, types_of
+from monitor_cli.store.channels import chunks, types_of, whole_numbers
 from monitor_cli.types import Region, Type, Unit
 
 UNSUBSCRIBED_PAUSE_MS = 60_000
@@ -74,10 +74,14 @@ class Claimed(NamedTuple):
 
 
 def due_candidates(
-    conn: Connection, limit: int, full_pairs: Sequence[tuple[int, str]] = (), full: Collection[str] = ()
+    conn: Connection,
+    limit: int,
+    full_pairs: Sequence[tuple[int, str]] = (),
+    full: Collection[str] = (),
+    other_than: Collection[int] = (),
 ) -> list[Candidate]:
     """Deliveries that are due and free, the longest due first. `full_pairs` (account, destination) and the destinations
-    `full` can take no more."""
+    `full` can take no more; accounts `other_than` these."""
     now = now_ms(conn)
     query = (
         select(delivery.c.id, callback.c.account_id, callback.c.destination)
@@ -88,6 +92,8 @@ def due_candidates(
     )
     for dialect in ("mysql", "mariadb"):
         query = query.with_hint(delivery, "FORCE INDEX (ix_infi_voice_monitor_delivery_due_at)", dialect)
+    if other_than:
+        query = query.where(callback.c.account_id.not_in(ids_parameter("accounts", sorted(other_than))))
     if full:
         query = query.where(callback.c.destination.not_in(sorted(full)))
     if full_pairs:
@@ -101,6 +107,8 @@ def next_due(conn: Connection) -> int | None:
     rows = conn.execute(
         text(f"SELECT due_at, lease_until FROM {delivery.name} WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 500")
     ).all()
+    later = text(f"SELECT due_at, lease_until FROM {delivery.name} WHERE due_at > :now ORDER BY due_at LIMIT 1")
+    rows = [*rows, *conn.execute(later, {"now": now})]  # behind however many that are held now
     return min((max(0, row.due_at - now, row.lease_until - now) for row in rows), default=None)
 
 
@@ -128,7 +136,7 @@ def claim(
     # Types after the claim and after what is owed: the newest truth, never older than the changes counted in wanted.
     types = types_of(conn, {o.unit.channel_id for units in owed_units.values() for o in units})
     wanting = {cb for cb, units in owed_units.items() if any(needs(o, types.get(o.unit)) for o in units)}
-    numbers, complete = _numbers(conn, wanting, max_numbers)
+    numbers, complete = _numbers(conn, {cb: callbacks[cb][0].account_id for cb in wanting}, max_numbers)
     rows = _give_back(conn, rows, wanting.difference(complete))
     return [
         _claimed(
@@ -287,19 +295,23 @@ def _owed_units(conn: Connection, callback_ids: Sequence[int]) -> dict[int, tupl
 
 
 def _numbers(
-    conn: Connection, wanting: Collection[int], most: int
+    conn: Connection, accounts: Mapping[int, int], most: int
 ) -> tuple[dict[int, dict[int, tuple[str, ...]]], Collection[int]]:
     """The numbers of each callback's owed channels, and the callbacks for which all of them were read. They come as
-    one text for each callback and channel: rows are what costs time."""
-    if not wanting:
+    one text for each callback and channel: rows are what costs time. `accounts`: each callback's."""
+    if not accounts:
         return {}, ()
     channels = (
         select(owed.c.callback_id, owed.c.channel_id)
-        .where(among(owed.c.callback_id, sorted(wanting)), owed.c.wanted > owed.c.told)
+        .where(among(owed.c.callback_id, sorted(accounts)), owed.c.wanted > owed.c.told)
         .distinct()
         .subquery()
     )
-    same = and_(number.c.account_id == callback.c.account_id, number.c.channel_id == channels.c.channel_id)
+    same = and_(
+        number.c.account_id == callback.c.account_id,
+        number.c.channel_id == channels.c.channel_id,
+        number.c.number.is_not(None),
+    )
     query = (
         select(channels.c.callback_id, number.c.channel_id, func.count(), joined_lines(conn, number.c.number))
         .select_from(channels)
@@ -309,17 +321,25 @@ def _numbers(
         .order_by(channels.c.callback_id)
         .execution_options(stream_results=True)
     )
+    with closing(conn.execute(query)) as rows:
+        groups, complete = _bounded(rows, accounts, most)
     found: dict[int, dict[int, tuple[str, ...]]] = {}
-    read = 0
-    for callback_id, channel_id, count, lines in conn.execute(query):
-        if read > most and callback_id not in found:
-            return found, {cb for cb in wanting if cb < callback_id}
-        values = tuple(lines.split("\n"))
-        if len(values) != count:
-            raise MonitorError(f"the numbers of callback {callback_id} on channel {channel_id} cannot be read whole")
-        read += count
+    for callback_id, channel_id, count, lines in groups:
+        values = whole_numbers(conn, accounts[callback_id], channel_id, count, lines)
         found.setdefault(callback_id, {})[channel_id] = values
-    return found, wanting
+    return found, complete
+
+
+def _bounded(rows: Iterable[AnyRow], accounts: Mapping[int, int], most: int) -> tuple[list[AnyRow], Collection[int]]:
+    """The groups of the first callbacks, until `most` numbers are at hand, and whose they are."""
+    groups: list[AnyRow] = []
+    read = 0
+    for row in rows:
+        if read > most and row.callback_id != groups[-1].callback_id:
+            return groups, {cb for cb in accounts if cb < row.callback_id}
+        read += row[2]
+        groups.append(row)
+    return groups, accounts
 
 
 def _give_back(conn: Connection, rows: Sequence[AnyRow], unread: Collection[int]) -> list[AnyRow]:

@@ -50,6 +50,14 @@ class Then(Enum):
     RELEASE = "release"  # nothing was started
 
 
+class Recorded(NamedTuple):
+    """What settling brought: the split deliveries whose next part may go, and the callbacks that were switched off,
+    with the reason."""
+
+    go_on: set[int]
+    off: list[tuple[int, str]]
+
+
 class Settlement(NamedTuple):
     """What came of one claimed delivery. `rearmed` is as it was claimed; `tried` counts the attempts of the schedule.
 
@@ -75,20 +83,25 @@ class Settlement(NamedTuple):
     off: str | None = None
     seen_modified_at: int = 0
 
+    @property
+    def lease(self) -> tuple[int, str]:
+        """Which claim it is of: a delivery that was lost and claimed again is another one."""
+        return self.delivery_id, self.token
 
-def settle(conn: Connection, settlements: Sequence[Settlement], lease_ms: int) -> set[int]:
-    """Record these. Returns the ids of the deliveries that were still ours."""
+
+def settle(conn: Connection, settlements: Sequence[Settlement], lease_ms: int) -> Recorded:
+    """Record these. What is under another token by now is left as it is."""
     now = now_ms(conn)
     mine = _ours(conn, settlements)
     _append_attempts(conn, settlements, mine)
-    ours = [s for s in settlements if s.delivery_id in mine]
+    ours = [s for s in settlements if s.lease in mine]
     if not ours:
-        return set()
+        return Recorded(set(), [])
     _write_owed(conn, ours)
     still = _still_owed(conn, [s.callback_id for s in ours if s.then is Then.DONE])
     _write_deliveries(conn, ours, mine, still, now, lease_ms)
-    _write_callbacks(conn, ours, now)
-    return set(mine)
+    off = _write_callbacks(conn, ours, now)
+    return Recorded({s.delivery_id for s in ours if s.then is Then.PART and mine[s.lease] == s.rearmed}, off)
 
 
 def store_content(conn: Connection, contents: Sequence[Mapping[str, Any]]) -> None:
@@ -105,20 +118,20 @@ def store_content(conn: Connection, contents: Sequence[Mapping[str, Any]]) -> No
 # --- the steps --------------------------------------------------------------------------------------------------------
 
 
-def _ours(conn: Connection, settlements: Sequence[Settlement]) -> dict[int, int]:
+def _ours(conn: Connection, settlements: Sequence[Settlement]) -> dict[tuple[int, str], int]:
     """The deliveries that are still under our token, locked, with how often they were re-armed by now."""
-    tokens = {s.delivery_id: s.token for s in settlements}
+    leases = {s.lease for s in settlements}
     hint, lock = ("FORCE INDEX (PRIMARY)", "FOR UPDATE") if is_mysql(conn) else ("", "")
     query = text(f"SELECT id, rearmed, lease_token FROM {delivery.name} {hint} WHERE id IN :ids {lock}")
-    rows = conn.execute(query.bindparams(ids_parameter("ids")), {"ids": sorted(tokens)})
-    return {row.id: row.rearmed for row in rows if row.lease_token == tokens[row.id]}
+    rows = conn.execute(query.bindparams(ids_parameter("ids")), {"ids": sorted({key for key, _ in leases})})
+    return {(row.id, row.lease_token): row.rearmed for row in rows if (row.id, row.lease_token) in leases}
 
 
-def _append_attempts(conn: Connection, settlements: Iterable[Settlement], mine: Mapping[int, int]) -> None:
+def _append_attempts(conn: Connection, settlements: Iterable[Settlement], mine: Mapping[tuple[int, str], int]) -> None:
     rows = [
         (s.delivery_id, a.started_at, a.duration_ms, a.http_status, a.error, a.response, a.webhook_id, a.part, late)
         for s in settlements
-        for late in [0 if s.delivery_id in mine else 1]
+        for late in [0 if s.lease in mine else 1]
         for a in s.attempts
     ]
     if rows:
@@ -165,7 +178,7 @@ def _still_owed(conn: Connection, callback_ids: Sequence[int]) -> set[int]:
 def _write_deliveries(
     conn: Connection,
     settlements: Sequence[Settlement],
-    mine: Mapping[int, int],
+    mine: Mapping[tuple[int, str], int],
     still: Collection[int],
     now: int,
     lease_ms: int,
@@ -173,13 +186,15 @@ def _write_deliveries(
     closing: dict[str, list[int]] = {"done": [], "failed": []}
     again = []
     for s in settlements:
-        rearmed = mine[s.delivery_id] != s.rearmed
+        rearmed = mine[s.lease] != s.rearmed
         if s.then is Then.DONE and s.callback_id not in still:
             closing["done"].append(s.delivery_id)
         elif s.then is Then.FAILED and not rearmed:
             closing["failed"].append(s.delivery_id)
         elif s.then in (Then.DONE, Then.RETRY, Then.FAILED):
             again.append(_due_again(s, rearmed or s.then is Then.DONE, now))
+        elif s.then is Then.PART and rearmed:  # newer truth is owed: the rest is built anew
+            again.append(_due_again(s, True, now))
         elif s.then is Then.PART:
             left = {"content_hash": s.content_hash} if s.content_hash else {}
             _set(conn, [s.delivery_id], lease_until=now + lease_ms, parts_done=s.parts_done, **left)
@@ -223,7 +238,8 @@ def _set(conn: Connection, ids: Sequence[int], **values: Any) -> None:
         conn.execute(update(delivery).where(among(delivery.c.id, ids)).values(**values))
 
 
-def _write_callbacks(conn: Connection, settlements: Sequence[Settlement], now: int) -> None:
+def _write_callbacks(conn: Connection, settlements: Sequence[Settlement], now: int) -> list[tuple[int, str]]:
+    """Returns the callbacks that were switched off, with the reason."""
     recovered = [s.callback_id for s in settlements if s.recovered]
     if recovered:
         conn.execute(update(callback).where(among(callback.c.id, recovered)).values(failures=0, failing_since=None))
@@ -239,11 +255,13 @@ def _write_callbacks(conn: Connection, settlements: Sequence[Settlement], now: i
         if s.then is Then.FAILED and s.retry_after_ms:  # the bound outlives the delivery
             bound = now + s.retry_after_ms
             conn.execute(update(callback).where(callback.c.id == s.callback_id).values(not_before=bound))
-        if s.off:
-            _switch_off(conn, s, s.off)
+    return [(s.callback_id, s.off) for s in settlements if s.off and _switch_off(conn, s, s.off)]
 
 
-def _switch_off(conn: Connection, s: Settlement, reason: str) -> None:
+def _switch_off(conn: Connection, s: Settlement, reason: str) -> bool:
+    """Unless a person wrote the callback meanwhile."""
     untouched = (callback.c.id == s.callback_id, callback.c.active == 1, callback.c.modified_at == s.seen_modified_at)
-    if conn.execute(update(callback).where(*untouched).values(active=0, reason=reason)).rowcount:
-        conn.execute(update(delivery).where(delivery.c.open_callback_id == s.callback_id).values(due_at=None))
+    if not conn.execute(update(callback).where(*untouched).values(active=0, reason=reason)).rowcount:
+        return False
+    conn.execute(update(delivery).where(delivery.c.open_callback_id == s.callback_id).values(due_at=None))
+    return True

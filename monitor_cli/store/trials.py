@@ -18,7 +18,7 @@ from monitor_cli.db import joined_lines, now_ms, upsert
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import delivery, monitor, number, owed
 from monitor_cli.store import callbacks
-from monitor_cli.store.channels import types_of
+from monitor_cli.store.channels import types_of, whole_numbers
 from monitor_cli.store.claims import CallbackRow, Claimed, OwedUnit, read_callbacks
 from monitor_cli.types import Region, Type, Unit
 
@@ -92,15 +92,15 @@ def _take(conn: Connection, callback_id: int, lease: Mapping[str, int | str], no
 
 
 def _numbers(conn: Connection, account_id: int) -> dict[int, tuple[str, ...]]:
-    query = select(number.c.channel_id, func.count(), joined_lines(conn, number.c.number))
-    found = {}
-    for channel_id, count, lines in conn.execute(
-        query.where(number.c.account_id == account_id).group_by(number.c.channel_id)
-    ):
-        found[channel_id] = tuple(lines.split("\n"))
-        if len(found[channel_id]) != count:
-            raise MonitorError(f"the numbers of account {account_id} on channel {channel_id} cannot be read whole")
-    return found
+    query = (
+        select(number.c.channel_id, func.count(), joined_lines(conn, number.c.number))
+        .where(number.c.account_id == account_id, number.c.number.is_not(None))
+        .group_by(number.c.channel_id)
+    )
+    return {
+        channel_id: whole_numbers(conn, account_id, channel_id, count, lines)
+        for channel_id, count, lines in conn.execute(query).all()
+    }
 
 
 def _doubt(conn: Connection, callback_id: int, types: Mapping[Unit, Type], now: int) -> None:
