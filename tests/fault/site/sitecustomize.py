@@ -2,19 +2,12 @@
 source address of its own for what each process dials (its pid, see workers.address_of), by which the customers know who
 sent a request."""
 
-import importlib.util
 import os
+import runpy
 import socket
 from pathlib import Path
 
-_spec = importlib.util.spec_from_file_location(
-    "network_guard", Path(__file__).resolve().parent.parent.parent / "support" / "network_guard.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-_guard = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_guard)
-_guard.install()
+runpy.run_path(str(Path(__file__).resolve().parent.parent.parent / "support" / "site" / "sitecustomize.py"))
 
 _IP_BIND_ADDRESS_NO_PORT = 24  # the port is chosen at connect, so that any number of sockets fits
 
