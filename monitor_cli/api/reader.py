@@ -95,7 +95,7 @@ class Reader:
     def _lost(self, error: MonitorError) -> None:
         with self._lock:
             if error.message != self._trouble:
-                facts = {"error": error.message, **({"hint": error.hint} if error.hint else {})}
+                facts = {"reason": error.message, **({"hint": error.hint} if error.hint else {})}
                 log.warning("api.database_lost", extra={"facts": facts})
             self._trouble = error.message
             self._rests_until = self._clock() + REST_SECONDS

@@ -33,7 +33,7 @@ def command(app: App, host: str, port: int, workers: int | None) -> None:
     try:
         app.database.close()
     except DatabaseAway as error:
-        log.warning("api.database_lost", extra={"facts": {"error": error.message}})
+        log.warning("api.database_lost", extra={"facts": {"reason": error.message}})
     count = workers or serve.default_workers()
     serve.run(settings, host, port, count, lambda address: _say(address, count))
 
