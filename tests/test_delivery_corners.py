@@ -1,0 +1,175 @@
+"""Delivery where it is easily wrong: newest truth between parts and after a wait, two claims of one delivery in one
+batch, accounts behind others, numbers of an odd form, changes that come while a process waits for a customer."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import select, update
+
+from monitor_cli import schema
+from monitor_cli.db import now_ms
+from monitor_cli.delivery.desk import Desk
+from monitor_cli.delivery.slots import Shares
+from monitor_cli.store import claims, settling
+from monitor_cli.types import Type
+from tests.support.cli import Cli
+from tests.support.http import Answer, Receiver
+from tests.support.world import World
+
+LOCAL = {"MONITOR_ALLOW_NETWORKS": "127.0.0.0/8"}
+d = schema.delivery
+
+
+def types_told(receiver: Receiver) -> list[str]:
+    return [dict(request.query)["t"] for request in receiver.requests]
+
+
+def test_the_rest_of_a_split_request_is_built_anew_when_newer_truth_is_owed(
+    cli: Cli, world: World, receiver: Receiver
+) -> None:
+    server = world.server()
+    acme = world.account("acme")
+    world.number(acme, *[f"+9188{i:06d}" for i in range(1500)])
+    world.callback(acme, receiver.url("/get?t={type}&n={numbers}"))
+    receiver.answer("/get", Answer(delay=1.0))
+    world.flag(server, "critical")
+    running = cli.start("callback-run", env=LOCAL)
+    receiver.wait(1)
+    world.flag(server, "operational")
+    running.wait().quiet()
+    told = types_told(receiver)
+    # The second part may have started before the change was planned; none after that is of the old truth.
+    assert told.count("critical") <= 2
+    assert told[-4:] == ["operational"] * 4
+    assert not world.owed()
+
+
+def test_what_waited_for_a_slot_is_built_anew(cli: Cli, world: World, receiver: Receiver) -> None:
+    server = world.server()
+    acme = world.account("acme")
+    world.number(acme, "+1")
+    other = world.account("other")
+    world.number(other, "+2")
+    slow = {**LOCAL, "MONITOR_CONCURRENCY": "1", "MONITOR_SLOW_LANE": "1", "MONITOR_PROCESSES": "1"}
+    world.callback(acme, receiver.url("/a?t={type}"))
+    world.callback(acme, receiver.url("/b?t={type}"))
+    world.callback(other, receiver.url("/c?t={type}"))
+    receiver.answer(None, Answer(delay=4.0))
+    world.flag(server, "critical")
+    running = cli.start("callback-run", env=slow)
+    receiver.wait(2)  # one in the slow lane, one in the only slot
+    world.flag(server, "warning")
+    running.wait().quiet()
+    waited = [request for request in receiver.requests if request.path == receiver.requests[-1].path]
+    assert types_told(receiver)[:2] == ["critical", "critical"]
+    assert set(types_told(receiver)[2:]) == {"warning"}
+    assert waited
+
+
+def test_a_change_is_planned_while_the_other_process_waits_for_a_customer(
+    cli: Cli, world: World, receiver: Receiver
+) -> None:
+    first, second = world.server(channel=1), world.server(channel=2)
+    acme, other = world.account("acme"), world.account("other")
+    world.number(acme, "+1", channel=1)
+    world.number(other, "+2", channel=2)
+    world.callback(acme, receiver.url("/slow"), raw_json=True)
+    world.callback(other, receiver.url("/quick"), raw_json=True)
+    receiver.answer("/slow", Answer(delay=6.0))
+    world.flag(first, "critical")
+    running = cli.start("callback-run", env={**LOCAL, "MONITOR_PROCESSES": "2"})
+    (slow,) = receiver.wait(1, "/slow")
+    time.sleep(1.0)
+    world.flag(second, "critical")
+    (quick,) = receiver.wait(1, "/quick")
+    assert quick.at - slow.at < 6
+    running.wait().quiet()
+
+
+def test_a_number_with_a_line_end_stops_nobody(cli: Cli, world: World, receiver: Receiver) -> None:
+    server = world.server()
+    odd, good = world.account("odd"), world.account("good")
+    world.number(odd, "+2\n3", "+4")
+    world.number(good, "+5")
+    world.callback(odd, receiver.url("/odd"), raw_json=True)
+    world.callback(good, receiver.url("/good"), raw_json=True)
+    world.flag(server, "critical")
+    cli("callback-run", env=LOCAL).quiet()
+    told = {request.path: request.json["data"]["incidents"][0]["numbers"] for request in receiver.requests}
+    assert told == {"/odd": ["+2\n3", "+4"], "/good": ["+5"]}
+
+
+def claimed(world: World, conn: Any, token_of: str) -> claims.Claimed:
+    ids = conn.execute(select(d.c.id)).scalars().all()
+    (one,) = claims.claim(conn, ids, token_of, 60_000, 1000, lambda *_: True)
+    return one
+
+
+def test_a_late_settlement_beside_the_new_claims_own_changes_nothing(
+    cli: Cli, world: World, receiver: Receiver
+) -> None:
+    server = world.server()
+    acme = world.account("acme")
+    world.number(acme, "+1")
+    callback = world.callback(acme, receiver.url("/hook"), raw_json=True)
+    world.flag(server, "critical")
+    receiver.answer("/hook", Answer(500))
+    cli("callback-run", env={**LOCAL, "MONITOR_RETRY_SCHEDULE": "3600"}).quiet()
+    with world.database.write() as conn:
+        conn.execute(update(d).values(due_at=1))
+        old = claimed(world, conn, "one")
+        conn.execute(update(d).values(lease_until=1))
+        new = claimed(world, conn, "two")
+        unit = new.owed[0]
+        attempt = settling.Attempt(now_ms(conn), 1, 200, None, None, "msg_late")
+        late = settling.Settlement(
+            old.id,
+            old.token,
+            callback,
+            old.rearmed,
+            settling.Then.DONE,
+            told=[settling.Told(unit.unit, unit.wanted, Type.WARNING)],
+            attempts=[attempt],
+        )
+        ours = settling.Settlement(new.id, new.token, callback, new.rearmed, settling.Then.RETRY, tried=1, delay_ms=9)
+        settling.settle(conn, [late, ours], 60_000)
+    (row,) = world.deliveries()
+    assert (row.state, row.attempts, row.lease_until) == ("open", 1, 0)
+    assert len(world.owed(callback)) == 1
+    assert [a.late for a in world.attempts() if a.webhook_id == "msg_late"] == [1]
+
+
+def test_an_account_with_many_due_does_not_hide_another(world: World) -> None:
+    server = world.server()
+    many, one = world.account("many"), world.account("one")
+    world.number(many, "+1")
+    world.number(one, "+2")
+    for i in range(300):
+        world.callback(many, f"http://127.0.0.1:{2000 + i}/")
+    last = world.callback(one, "http://127.0.0.1:1999/")
+    world.flag(server, "critical")
+    shares = Shares()
+    desk = Desk(world.database, shares, 15, 60, time.monotonic)
+    assert desk.plan() == 1
+    with world.database.write() as conn:
+        conn.execute(update(d).where(d.c.callback_id == last).values(due_at=now_ms(conn)))
+        conn.execute(update(d).where(d.c.callback_id != last).values(due_at=now_ms(conn) - 60_000))
+    assert last in {job.claimed.callback.id for job in desk.claim(50)}
+
+
+def test_what_comes_due_is_seen_behind_many_that_are_held(world: World) -> None:
+    acme = world.account("acme")
+    with world.database.write() as conn:
+        now = now_ms(conn)
+        held = {"state": "open", "created_at": now, "due_at": now - 1000, "lease_until": now + 60_000}
+        rows = [{"callback_id": i, "open_callback_id": i, **held} for i in range(1, 601)]
+        conn.execute(
+            d.insert(),
+            [*rows, {**rows[0], "callback_id": 601, "open_callback_id": 601, "due_at": now + 5000, "lease_until": 0}],
+        )
+        soon = claims.next_due(conn)
+    assert acme
+    assert soon is not None
+    assert soon <= 5000
