@@ -68,6 +68,9 @@ _MISSING_TABLE = {1146}
 _REFUSED = {1044, 1045, 1049, 1142, 1143, 1698, 2054, 2059, 2061}
 _TRIES = 8
 
+NEWER_HINT = "a newer version wrote it: install that one, or a newer one"
+"""For a database at a revision that this code does not know; `db upgrade` refuses it as well."""
+
 
 class Database:
     """One store, opened by its SQLAlchemy URL. Nothing is dialled before the first transaction."""
@@ -147,7 +150,7 @@ class Database:
             state = f"is at revision {', '.join(found)}" if found else "has no tables"
             raise ConfigError(
                 f"the database {self.where} {state}; this version of monitor-cli needs {schema.REVISION}",
-                "run: monitor-cli db upgrade",
+                "run: monitor-cli db upgrade" if set(found) <= set(schema.REVISIONS) else NEWER_HINT,
             )
 
     @contextmanager

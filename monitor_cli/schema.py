@@ -28,7 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-REVISION = "0001"  # of the migrations that this code needs; a test holds it against alembic's head
+REVISIONS = ("0001",)  # of the migrations, the oldest first; a test holds them against alembic's
+REVISION = REVISIONS[-1]  # that this code needs
 PREFIX = "infi_voice_monitor_"
 MADE_HERE = "made by monitor-cli"  # the comment of each table of ours: a downgrade knows what it may drop by it
 

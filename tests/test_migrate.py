@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
 from monitor_cli import migrate, schema
 from monitor_cli.migrate import shape
@@ -53,7 +54,9 @@ def execute(store: Store, *lines: str) -> None:
 def test_the_code_needs_the_newest_revision() -> None:
     config = Config()
     config.set_main_option("script_location", str(ROOT / "alembic"))
-    assert ScriptDirectory.from_config(config).get_current_head() == schema.REVISION
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_current_head() == schema.REVISION
+    assert tuple(reversed([script.revision for script in scripts.walk_revisions()])) == schema.REVISIONS
 
 
 def test_upgrade_creates_everything_and_says_so_and_is_then_done(engine: Store, make_cli: MakeCli) -> None:
@@ -135,7 +138,12 @@ def test_an_unknown_revision_is_left_alone(database: Store, make_cli: MakeCli) -
         assert "revision 9999" in result.err
         assert "Traceback" not in result.err
     assert statements(database) == before
-    assert "9999" in cli("db", "check").err
+    for args in (["db", "check"], ["server", "list"]):
+        result = cli(*args)
+        assert result.code == 78
+        assert "9999" in result.err
+        assert "a newer version wrote it" in result.err
+        assert "db upgrade" not in result.err
 
 
 @pytest.mark.parametrize("damage", ["an index", "a table", "half a downgrade"])
@@ -183,6 +191,16 @@ def test_check_names_each_damage(database: Store, make_cli: MakeCli) -> None:
         f"the table {schema.lease.name} is missing",
         f"{schema.owed.name}.unsure is missing: it has to be SMALLINT",
     ]
+    assert "by hand: docs/database.md" in result.err
+    assert result.err.endswith("run: monitor-cli db upgrade\n")
+    assert "GRANT" not in result.err
+
+
+def test_check_names_a_file_that_cannot_be_written(sqlite_database: Store, make_cli: MakeCli) -> None:
+    path = Path(str(make_url(sqlite_database.url).database))
+    result = make_cli(f"sqlite:///file:{path}?mode=ro&uri=true")("db", "check")
+    assert result.code == 78
+    assert "owner and mode" in result.err
 
 
 def test_two_upgrades_at_once(engine: Store, make_cli: MakeCli) -> None:

@@ -211,7 +211,48 @@ def test_check_tells_a_user_without_rights_what_it_may_not_read(platform: Platfo
     assert result.code == 78
     assert "infi_voice_monitor_callback cannot be read: SELECT command denied" in result.err
     assert "infi_voice_monitor_callback is missing" not in result.err
+    assert "infi_voice_monitor cannot be written: UPDATE command denied" in result.err
     assert "infi_voice_monitor_account" not in result.err
+    assert "GRANT this user" in result.err
+    assert "db check --api" in result.err
+    assert "db upgrade" not in result.err
+
+
+def test_check_of_the_api_user_asks_for_no_more_than_it_needs(
+    platform: Platform, make_cli: MakeCli, mariadb: MariaDB
+) -> None:
+    api = make_cli(platform.api)
+    api("db", "check", "--api").quiet()
+    url = make_url(platform.api)
+    for table in ("infi_voice_monitor_number", "infi_voice_monitor_version"):
+        mariadb.execute(f"REVOKE SELECT ON `{url.database}`.{table} FROM '{url.username}'@'127.0.0.1'")
+        result = api("db", "check", "--api")
+        assert result.code == 78
+        assert f"  - {table} cannot be read: SELECT command denied" in result.err
+        assert "GRANT this user" in result.err
+        assert "db upgrade" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("right", "table"),
+    [
+        ("UPDATE", "infi_voice_monitor"),
+        ("INSERT", "infi_voice_monitor_owed"),
+        ("DELETE", "infi_voice_monitor_change"),
+        ("UPDATE", "infi_voice_monitor_delivery"),
+    ],
+)
+def test_check_tells_the_cron_user_what_it_may_not_write(
+    right: str, table: str, platform: Platform, make_cli: MakeCli, mariadb: MariaDB
+) -> None:
+    url = make_url(platform.cron)
+    mariadb.execute(f"REVOKE {right} ON `{url.database}`.{table} FROM '{url.username}'@'127.0.0.1'")
+    result = make_cli(platform.cron)("db", "check")
+    assert result.code == 78
+    (problem,) = [line for line in result.err.splitlines() if line.startswith("  - ")]
+    assert problem.startswith(f"  - {table} cannot be written: {right} command denied")
+    assert "GRANT this user" in result.err
+    assert "db upgrade" not in result.err
 
 
 def test_the_upgrader_can_take_everything_back(platform: Platform, make_cli: MakeCli) -> None:

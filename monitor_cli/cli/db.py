@@ -7,6 +7,7 @@ import click
 from monitor_cli import migrate
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.output import confirm, json_option, print_record, yes_option
+from monitor_cli.db import NEWER_HINT
 from monitor_cli.errors import ConfigError
 
 
@@ -61,13 +62,29 @@ def current(app: App, as_json: bool) -> None:
 
 
 @command.command()
+@click.option("--api", is_flag=True, help="As the incident API's user, who only reads, and not all.")
 @pass_app
-def check(app: App) -> None:
+def check(app: App, api: bool) -> None:
     """Check that tables, columns, indexes, views and privileges are as needed: silent if so, else exit 78 and a list.
+
+    Run it as the cron jobs' user: what they write is tried, without effect.
 
     \b
     Example:  monitor-cli db check && monitor-cli callback-run
     """
-    if found := migrate.check(app.settings.database_url):
-        listed = "\n".join(f"  - {problem}" for problem in found)
-        raise ConfigError(f"the database does not fit:\n{listed}", "most of this is mended by: monitor-cli db upgrade")
+    found = migrate.check(app.settings.database_url, api=api)
+    if problems := [problem for kind in found for problem in kind]:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise ConfigError(f"the database does not fit:\n{listed}", _hint(found, api))
+
+
+def _hint(found: migrate.Findings, api: bool) -> str:
+    """How each kind of what was found is mended."""
+    whose = "" if api else " (is this the incident API's user? db check --api)"
+    ways = [
+        (found.newer, NEWER_HINT),
+        (found.by_hand, "tables and views of the wrong shape are mended by hand: docs/database.md"),
+        (found.upgrade, "run: monitor-cli db upgrade"),
+        (found.refused, f"GRANT this user what docs/database.md lists under Privileges{whose}"),
+    ]
+    return "\n  ".join(words for problems, words in ways if problems)

@@ -8,7 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Column, Connection, Dialect, Table, exc, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Dialect,
+    Executable,
+    Table,
+    TableClause,
+    delete,
+    exc,
+    false,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import mysql
 
 from monitor_cli import schema
@@ -74,16 +87,41 @@ class Unreadable(NamedTuple):
     is_missing: bool
 
 
-def unreadable(conn: Connection, table: Table) -> Unreadable | None:
+def unreadable(conn: Connection, table: TableClause) -> Unreadable | None:
     """Try to read a table or view as this user; None where that works."""
+    refused = _refused(conn, select(*table.c).limit(1))
+    if refused is None:
+        return None
+    words, code = refused
+    return Unreadable(f"{table.name} cannot be read: {words}", code == 1146 or "no such table" in words)
+
+
+def unwritable(conn: Connection, table: Table) -> list[str]:
+    """Try as this user, and without effect, what the cron jobs write. A platform's accounts are never written by them,
+    and infi_voice_monitor is only updated: `server add` and `server remove` need more (docs/database.md)."""
+    if table in schema.ACCOUNT_TABLES:
+        return []
+    if table is schema.monitor:
+        names = ["incident_status", "final_status", "status_report", "modified"]
+    else:
+        names = table.c.keys()
+    tried: list[Executable] = [update(table).values({name: table.c[name] for name in names}).where(false())]
+    if table is not schema.monitor:
+        tried.append(insert(table).from_select(table.c.keys(), select(*table.c).where(false())))
+        tried.append(delete(table).where(false()))
+    refusals = [refused[0] for statement in tried if (refused := _refused(conn, statement))]
+    return [f"{table.name} cannot be written: {words}" for words in refusals]
+
+
+def _refused(conn: Connection, statement: Executable) -> tuple[str, int | None] | None:
+    """The store's words and error number where it refuses a statement."""
     try:
-        conn.execute(select(*table.c).limit(1)).all()
+        conn.execute(statement).close()
     except exc.DBAPIError as error:
-        if error.connection_invalidated:
+        if error.connection_invalidated or "readonly database" in str(error.orig):  # SQLite: a file has no privileges
             raise
         args = error.orig.args if error.orig is not None else ()
-        words = str(args[1] if len(args) > 1 else error.orig)
-        return Unreadable(f"{table.name} cannot be read: {words}", code_of(error) == 1146 or "no such table" in words)
+        return str(args[1] if len(args) > 1 else error.orig), code_of(error)
     return None
 
 

@@ -12,16 +12,16 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, func, select, text
+from sqlalchemy import URL, Connection, Table, column, func, select, text
+from sqlalchemy import table as table_of
 
 from alembic import command
 from monitor_cli import schema
-from monitor_cli.db import Database, code_of, is_mysql
+from monitor_cli.db import NEWER_HINT, Database, code_of, is_mysql
 from monitor_cli.errors import ConfigError, MonitorError
 from monitor_cli.migrate import adoption, shape
 
@@ -90,13 +90,24 @@ def current(url: str | URL) -> Current:
         database.close()
 
 
-def check(url: str | URL) -> list[str]:
-    """What does not fit, as sentences: revision, tables, columns, indexes, the views' shape, and the right to read."""
+class Findings(NamedTuple):
+    """What a check found, as sentences, by how it is mended: by `db upgrade`, by hand, by GRANT, by a newer version."""
+
+    upgrade: list[str]
+    by_hand: list[str]
+    refused: list[str]
+    newer: list[str]
+
+
+def check(url: str | URL, *, api: bool = False) -> Findings:
+    """What does not fit: revision, tables, columns, indexes, the views' shape, and the rights of this user, who is the
+    cron jobs' or with `api` the incident API's. Writes are tried without effect. Raises ConfigError where a file cannot
+    be written at all."""
     database = _open(url)
     try:
-        with database.read() as conn:
+        with database.read() if api else database.write() as conn:
             _require_database(conn)
-            return _check(conn)
+            return _check(conn, api)
     finally:
         database.close()
 
@@ -136,21 +147,35 @@ def _look(conn: Connection) -> dict[str, shape.Shape]:
     return shape.read_all(conn)
 
 
-def _check(conn: Connection) -> list[str]:
-    found, revision, shapes = [], _revision(conn), shape.read_all(conn)
-    if revision != schema.REVISION:
-        found.append(f"the revision is {revision or 'none'}: this version of monitor-cli needs {schema.REVISION}")
-    shaped = [*adoption.misfits(conn, shapes), *adoption.missing(shapes), *adoption.damaged(conn, shapes)]
-    for table in schema.metadata.tables.values():
-        problem = adoption.unreadable(conn, table)
-        said = f"the table {table.name} is missing"
-        if problem is None or problem.is_missing:
-            continue
+def _check(conn: Connection, api: bool) -> Findings:
+    found, shapes = Findings([], [], [], []), shape.read_all(conn)
+    problem = adoption.unreadable(conn, table_of(schema.VERSION_TABLE, column("version_num")))
+    if problem is not None and not problem.is_missing:
+        found.refused.append(problem.words)
+    elif (revision := _revision(conn)) != schema.REVISION:
+        needs = f"the revision is {revision or 'none'}: this version of monitor-cli needs {schema.REVISION}"
+        (found.upgrade if _known(revision) else found.newer).append(needs)
+    found.upgrade.extend(adoption.missing(shapes))
+    found.by_hand.extend([*adoption.misfits(conn, shapes), *adoption.damaged(conn, shapes)])
+    for one in schema.metadata.tables.values():
+        _try_rights(conn, one, found, api)
+    return found
+
+
+def _try_rights(conn: Connection, one: Table, found: Findings, api: bool) -> None:
+    """What this user may not do with a table, in place of what its shape seemed to be."""
+    said = f"the table {one.name} is missing"
+    if api and one is not schema.monitor and one not in schema.ACCOUNT_TABLES:
+        found.upgrade[:] = [line for line in found.upgrade if line != said]  # not the API's: invisible to its user
+        return
+    problem = adoption.unreadable(conn, one)
+    if problem is None:
+        found.refused.extend([] if api else adoption.unwritable(conn, one))
+    elif not problem.is_missing:
         # Without any right to it a table is invisible, not missing; and an unknown column was named already.
-        shaped = [line for line in shaped if line != said]
-        if not any(line.startswith((f"{table.name}.", f"{table.name} ")) for line in shaped):
-            shaped.append(problem.words)
-    return found + shaped
+        found.upgrade[:] = [line for line in found.upgrade if line != said]
+        if not any(line.startswith((f"{one.name}.", f"{one.name} ")) for line in found.by_hand):
+            found.refused.append(problem.words)
 
 
 def _alembic(conn: Connection, run: Callable[[Config, str], Any], revision: str) -> None:
@@ -213,15 +238,15 @@ def _revision(conn: Connection) -> str | None:
 
 
 def _refuse_unknown(revision: str | None) -> None:
-    if revision is None:
-        return
-    try:
-        ScriptDirectory.from_config(_config()).get_revision(revision)
-    except CommandError:
+    if not _known(revision):
         raise ConfigError(
             f"the database is at revision {revision}; this version of monitor-cli knows none after {schema.REVISION}",
-            "install the version that wrote it, or a newer one",
-        ) from None
+            NEWER_HINT,
+        )
+
+
+def _known(revision: str | None) -> bool:
+    return revision is None or set(revision.split(", ")) <= set(schema.REVISIONS)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
