@@ -206,6 +206,22 @@ def test_the_cron_user_changes_no_table(platform: Platform, make_cli: MakeCli) -
         conn.execute(schema.monitor.delete())
 
 
+def test_the_cron_user_edits_a_server_of_a_platform_with_more_columns(
+    platform: Platform, make_cli: MakeCli, mariadb: MariaDB
+) -> None:
+    server = World(platform.store).server(channel=7)
+    name = make_url(platform.store.url).database
+    mariadb.execute("ALTER TABLE infi_voice_monitor ADD COLUMN rack INT NOT NULL", database=name)
+    mariadb.execute("ALTER TABLE infi_voice_monitor ALTER COLUMN rack DROP DEFAULT", database=name)
+    cron = make_cli(platform.cron)
+    cron("server", "edit", str(server), "--used", "5", "--channel-id", "8").quiet()
+    row = cron.ok("server", "show", str(server), "--json").json
+    assert (row["used"], row["channel_id"]) == (5, 8)
+    exported = cron.ok("server", "export").out
+    cron("server", "import", "-", stdin=exported.replace(",5,", ",6,")).quiet()
+    assert cron.ok("server", "show", str(server), "--json").json["used"] == 6
+
+
 def test_check_tells_a_user_without_rights_what_it_may_not_read(platform: Platform, make_cli: MakeCli) -> None:
     result = make_cli(platform.api)("db", "check")
     assert result.code == 78

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from monitor_cli.db import AnyRow, now_ms, upsert
+from monitor_cli.db import AnyRow, now_ms
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import monitor
 from monitor_cli.store import history
@@ -167,9 +167,9 @@ def _touched(updates: Sequence[Update]) -> set[int]:
     """The channels whose numbers may have another type after these updates."""
     return {
         channel
-        for update in updates
-        if _MOVES & update.values.keys() or "final_status" in update.values
-        for channel in (update.row.channel_id, update.values.get("channel_id", update.row.channel_id))
+        for one in updates
+        if _MOVES & one.values.keys() or "final_status" in one.values
+        for channel in (one.row.channel_id, one.values.get("channel_id", one.row.channel_id))
     }
 
 
@@ -180,15 +180,23 @@ def _insert(conn: Connection, rows: Sequence[dict[str, Any]], advance: Callable[
 
 
 def _update(conn: Connection, updates: Sequence[Update], advance: Callable[[int], None]) -> None:
-    """Many rows a statement: as an INSERT of whole rows that updates, for all of them are there and locked."""
+    """Plain UPDATEs of what differs. An INSERT that updates would take many rows a statement, but needs the right to
+    INSERT, and is refused where a platform's table has further columns without a default."""
     if not updates:
         return
     now = now_ms(conn) // 1000
-    columns = [*COLUMNS[1:], "modified"]
-    statement = upsert(conn, monitor, ["id"], lambda new, _old: {name: new[name] for name in columns})
-    for some in chunks(updates, _BATCH):
-        conn.execute(statement, [{**update.row._mapping, **update.values, "modified": now} for update in some])
-        advance(len(some))
+    alike: dict[tuple[str, ...], list[Update]] = {}
+    for one in updates:
+        alike.setdefault(tuple(sorted(one.values)), []).append(one)
+    for names, group in alike.items():
+        changed: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
+        statement = update(monitor).where(monitor.c.id == bindparam("row_id")).values({**changed, "modified": now})
+        for some in chunks(group, _BATCH):
+            conn.execute(
+                statement,
+                [{"row_id": one.row.id, **{f"new_{name}": one.values[name] for name in names}} for one in some],
+            )
+            advance(len(some))
 
 
 def _record(conn: Connection, updates: Sequence[Update]) -> None:
