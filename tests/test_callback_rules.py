@@ -1017,7 +1017,7 @@ def test_candidates_come_by_due_at_and_the_rest_by_primary_key_after_a_burst(bur
             )
             for index, one in enumerate(found)
         ]
-        assert len(settling.settle(conn, settlements, 60_000)) == 300
+        settling.settle(conn, settlements, 60_000)
         working.stop()
     assert len(working.seen) >= 8
     bad = [(statement[:300], key, how) for statement, key, how in working.seen if key != "PRIMARY" or how == "ALL"]
