@@ -46,6 +46,11 @@ def _plain(value: object) -> str:
     )
 
 
+def as_json() -> bool:
+    """Whether log lines are JSON now: then the last words of a run are such a line too."""
+    return any(isinstance(handler.formatter, _Json) for handler in logging.getLogger("monitor_cli").handlers)
+
+
 def configure_logging(verbosity: int, log_format: str) -> None:
     """Send this package's log lines to stderr. `verbosity`: -1 quiet, 0, 1 (-v), 2 (-vv)."""
     handler = logging.StreamHandler(sys.stderr)

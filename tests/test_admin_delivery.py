@@ -89,6 +89,9 @@ def test_list_chooses(cli: Cli, world: World, sent: dict[str, int], database: St
     assert callbacks("--limit", "2") == callbacks()[:2]
     assert callbacks("--since", "1h") == callbacks()
     assert callbacks("--since", "2999-01-01T00:00:00+05:30") == []
+    assert callbacks("--until", "2999-01-01") == callbacks()
+    assert callbacks("--until", "1h") == []
+    assert callbacks("--state", "failed", "--until", "2999-01-01") == []  # looks back from then
     unknown = cli("delivery", "list", "--account", "nobody")
     assert (unknown.code, unknown.out) == (1, "")
     assert cli("delivery", "list", "--since", "yesterday").code == 2

@@ -389,9 +389,28 @@ def test_a_progress_bar_on_a_terminal_only(cli: Cli, tmp_path: Path) -> None:
     assert len(rows(cli)) == 50
 
 
+def test_an_empty_list_says_so_on_a_terminal_only(cli: Cli) -> None:
+    for command, words in (["server", "list"], "no servers"), (["callback", "list"], "no callbacks"):
+        cli(*command).quiet()
+        for options, said in ([], f"{words}\n"), (["--json"], ""):
+            main, terminal = pty.openpty()
+            done = subprocess.run(
+                [str(SCRIPT), *command, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=terminal,
+                stderr=subprocess.PIPE,
+                env=cli.environment(),
+                timeout=60,
+                text=True,
+            )
+            os.close(terminal)
+            os.close(main)
+            assert (done.returncode, done.stderr) == (0, said)
+
+
 def test_remove_asks_on_a_terminal(cli: Cli, world: World) -> None:
     world.server()
-    for answer, code, left in (b"n\n", 130, 1), (b"y\n", 0, 0):
+    for answer, code, left in (b"n\n", 1, 1), (b"\n", 1, 1), (b"\x04", 130, 1), (b"y\n", 0, 0):
         main, terminal = pty.openpty()
         os.write(main, answer)
         done = subprocess.run(
@@ -405,6 +424,7 @@ def test_remove_asks_on_a_terminal(cli: Cli, world: World) -> None:
         os.close(main)
         assert done.returncode == code
         assert b"Remove server 1 (server 1)?" in done.stderr
+        assert (b"monitor-cli: nothing was removed\n" in done.stderr) is (code == 1)
         assert len(rows(cli)) == left
 
 

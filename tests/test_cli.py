@@ -163,9 +163,23 @@ def test_an_error_is_a_line_a_hint_and_its_code(
     result = lite(*command)
     assert (result.code, result.out, result.err) == (code, "", "monitor-cli: the moon is away\n  wait for it\n")
     assert lite("-q", *command).err == result.err
+    for quiet in ([], ["-q"]):
+        result = lite("--log-format", "json", *quiet, *command)
+        found = json.loads(result.err)
+        assert result.code == code
+        assert (found["level"], found["event"], found["exit_code"]) == ("error", "error", code)
+        assert (found["message"], found["hint"]) == ("the moon is away", "wait for it")
     traced = lite("-vv", *command)
     assert traced.code == code
     assert "Traceback (most recent call last)" in traced.err  # debugging was asked for
+
+
+def test_wrong_usage_as_json_is_one_line(lite: Cli) -> None:
+    for args in ["incident-sync", "--no-such-option"], ["delivery", "show", "abc"], ["db", "downgrade"]:
+        result = lite("--log-format", "json", *args)
+        assert result.code == 2
+        assert json.loads(result.err)["exit_code"] == 2
+    assert "'abc' is not a valid whole number." in lite("delivery", "show", "abc").err
 
 
 @pytest.mark.parametrize(

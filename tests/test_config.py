@@ -52,7 +52,8 @@ def write(tmp_path: Path) -> Callable[[str], str]:
 
 def shown(cli: Cli, *options: str, **more: Any) -> dict[str, dict[str, Any]]:
     """`config show --json`, by name."""
-    return {row["name"]: row for row in cli.ok(*options, "config", "show", "--json", **more).json}
+    found: dict[str, dict[str, Any]] = cli.ok(*options, "config", "show", "--json", **more).json
+    return found
 
 
 # --- precedence and origins -------------------------------------------------------------------------------------------
@@ -199,9 +200,9 @@ def test_config_check_names_what_looks_misspelt_in_the_environment(cli: Cli) -> 
 def test_show_has_every_setting_with_its_origin(cli: Cli, write: Callable[[str], str]) -> None:
     path = write(FILE)
     rows = cli.ok("--config", path, "config", "show", "--json", env={"MONITOR_MAX_SECONDS": "9"}).json
-    assert [row["name"] for row in rows] == [f.name for f in config.names()]
-    assert all(list(row) == ["name", "value", "origin", "description"] for row in rows)
-    found = {row["name"]: (row["value"], row["origin"]) for row in rows}
+    assert list(rows) == [f.name for f in config.names()]
+    assert all(list(row) == ["value", "origin", "description"] for row in rows.values())
+    found = {name: (row["value"], row["origin"]) for name, row in rows.items()}
     assert found["database_url"] == ("mysql+pymysql://cron:***@db.example/voice", f"file {path}")
     assert found["concurrency"] == (12, f"file {path}")
     assert found["max_seconds"] == (9, "environment MONITOR_MAX_SECONDS")

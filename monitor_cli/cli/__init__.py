@@ -12,7 +12,7 @@ import click
 from monitor_cli import __version__
 from monitor_cli.cli.context import App
 from monitor_cli.errors import MonitorError
-from monitor_cli.logs import configure_logging
+from monitor_cli.logs import as_json, configure_logging
 
 log = logging.getLogger("monitor_cli")
 
@@ -75,15 +75,18 @@ def main(args: list[str] | None = None) -> None:
 
 def run(args: list[str] | None = None) -> int:
     """The same, returning the exit code."""
+    configure_logging(0, "text")  # until the options say otherwise
     try:
         # Without standalone mode click gives back what Exit carries; of commands themselves it is None.
         code = cli.main(args, prog_name="monitor-cli", standalone_mode=False)
     except click.Abort:
-        click.echo("monitor-cli: stopped", err=True)
-        return 130
+        return _report(_Stopped("stopped"))
     except click.ClickException as error:
-        error.show()
-        _say_where_it_stands(error)
+        if as_json():
+            _say_as_json(error.format_message(), None, error.exit_code)
+        else:
+            error.show()
+            _say_where_it_stands(error)
         return error.exit_code
     except MonitorError as error:
         return _report(error)
@@ -105,10 +108,23 @@ def _say_where_it_stands(error: click.ClickException) -> None:
 
 def _report(error: MonitorError, cause: Exception | None = None) -> int:
     log.debug("traceback", exc_info=cause or error)
+    if as_json():
+        _say_as_json(error.message, error.hint, error.exit_code)
+        return error.exit_code
     click.echo(f"monitor-cli: {error.message}", err=True)
     if error.hint:
         click.echo(f"  {error.hint}", err=True)
     return error.exit_code
+
+
+class _Stopped(MonitorError):
+    """Ctrl-C."""
+
+    exit_code = 130
+
+
+def _say_as_json(message: str, hint: str | None, exit_code: int) -> None:
+    log.error("error", extra={"facts": {"message": message, "hint": hint, "exit_code": exit_code}})
 
 
 def _silence_stdout() -> None:

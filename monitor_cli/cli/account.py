@@ -52,7 +52,7 @@ def list_(app: App, as_json: bool) -> None:
     Example:  monitor-cli account list --json
     """
     with app.database.read() as conn:
-        print_rows((account._asdict() for account in accounts.listed(conn)), as_json)
+        print_rows((account._asdict() for account in accounts.listed(conn)), as_json, of="accounts")
 
 
 @command.command("show")

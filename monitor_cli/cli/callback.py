@@ -87,7 +87,7 @@ def list_(app: App, account: str | None, as_json: bool) -> None:
     Example:  monitor-cli callback list --account acme
     """
     with app.database.read() as conn:
-        print_rows(map(_shown, callbacks.listed(conn, account)), as_json, _TABLE)
+        print_rows(map(_shown, callbacks.listed(conn, account)), as_json, _TABLE, of="callbacks")
 
 
 @command.command("show")

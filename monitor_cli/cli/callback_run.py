@@ -7,13 +7,14 @@ from dataclasses import replace
 import click
 
 from monitor_cli.cli.context import App, pass_app
+from monitor_cli.cli.inputs import Decimal, WholeNumber
 from monitor_cli.delivery.fleet import run_fleet
 from monitor_cli.delivery.preview import preview
 
 
 @click.command()
-@click.option("--max-seconds", type=click.FloatRange(min=0), help="Work for so long at most (default 55).")
-@click.option("--concurrency", type=click.IntRange(1, 4096), help="Requests in flight at once (default 256).")
+@click.option("--max-seconds", type=Decimal(min=0), help="Work for so long at most (default 55).")
+@click.option("--concurrency", type=WholeNumber(1, 4096), help="Requests in flight at once (default 256).")
 @click.option("--dry-run", is_flag=True, help="Show whom it would tell what; send and write nothing.")
 @click.option("--watch", is_flag=True, help="Stay, and work as changes come, until SIGTERM.")
 @pass_app

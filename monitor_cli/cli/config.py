@@ -13,7 +13,7 @@ import click
 
 from monitor_cli import config
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.cli.output import json_option, print_rows
+from monitor_cli.cli.output import json_option, print_json, print_rows
 from monitor_cli.config import Settings, Source
 from monitor_cli.db import described
 from monitor_cli.errors import ConfigError
@@ -44,18 +44,19 @@ def show(app: App, as_json: bool) -> None:
     \b
     Example:  monitor-cli --config monitor.toml config show --json
     """
-    rows = []
-    for f in config.names():
-        value = _value(f.name, f.metadata["secret"], app.settings)
-        rows.append(
-            {
-                "name": f.name,
-                "value": value if as_json else _line(value),
-                "origin": app.settings.origins[f.name],
-                "description": f.metadata["help"],
-            }
-        )
-    print_rows(rows, as_json, ("name", "value", "origin"))
+    shown = {
+        f.name: {
+            "value": _value(f.name, f.metadata["secret"], app.settings),
+            "origin": app.settings.origins[f.name],
+            "description": f.metadata["help"],
+        }
+        for f in config.names()
+    }
+    if as_json:
+        print_json(shown)
+        return
+    rows = ({"name": name, "value": _line(row["value"]), "origin": row["origin"]} for name, row in shown.items())
+    print_rows(rows, as_json)
 
 
 @command.command("check")

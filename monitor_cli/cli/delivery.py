@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.cli.inputs import ID, read_time, reads
+from monitor_cli.cli.inputs import ID, WholeNumber, read_time, reads
 from monitor_cli.cli.output import iso, json_option, print_json, print_record, print_rows
 from monitor_cli.store import deliveries
 from monitor_cli.store.deliveries import Attempt, Choice, Delivery
@@ -34,7 +34,8 @@ def command() -> None:
 @click.option(
     "--since", "since_at", metavar="TIME", callback=reads(read_time), help="Created since: a time, or 90m, 2h, 7d ago."
 )
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="The newest so many.")
+@click.option("--until", "until_at", metavar="TIME", callback=reads(read_time), help="Created until then, likewise.")
+@click.option("--limit", type=WholeNumber(1, 10_000), default=100, show_default=True, help="The newest so many.")
 @json_option
 @pass_app
 def list_(app: App, /, as_json: bool, limit: int, **choice: Any) -> None:
@@ -48,11 +49,12 @@ def list_(app: App, /, as_json: bool, limit: int, **choice: Any) -> None:
     """
     chosen = Choice(**choice)
     if chosen.state in ("done", "failed") and chosen[:2] == (None, None) and chosen.since_at is None:
-        chosen = chosen._replace(since_at=int(time.time() * 1000) - _LOOKED_BACK_MS)
+        until = int(time.time() * 1000) if chosen.until_at is None else chosen.until_at
+        chosen = chosen._replace(since_at=until - _LOOKED_BACK_MS)
     with app.database.read() as conn:
         found = deliveries.listed(conn, chosen, limit)
     rows = map(_shown, found)
-    print_rows(rows if as_json else map(_short, rows), as_json, _TABLE)
+    print_rows(rows if as_json else map(_short, rows), as_json, _TABLE, of="deliveries")
 
 
 @command.command("show")

@@ -15,7 +15,20 @@ import click
 
 from monitor_cli.errors import UsageError
 
-ID = click.IntRange(1, 2**63 - 1)
+
+class WholeNumber(click.IntRange):
+    """A whole number from `min` to `max`; what is none is not said to be "no valid integer range"."""
+
+    name = "whole number"
+
+
+class Decimal(click.FloatRange):
+    """A number from `min` to `max`, likewise."""
+
+    name = "number"
+
+
+ID = WholeNumber(1, 2**63 - 1)
 """The type of an id of ours on the command line."""
 
 

@@ -58,7 +58,7 @@ def list_(app: App, account: str | None, channel_id: int | None, as_json: bool) 
     """
     with app.database.read() as conn:
         rows = numbers.listed(conn, account, channel_id)
-        print_rows((number._asdict() for number in rows), as_json, numbers.Number._fields)
+        print_rows((number._asdict() for number in rows), as_json, numbers.Number._fields, of="numbers")
 
 
 @command.command("remove")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from monitor_cli.errors import UsageError
+from monitor_cli.errors import MonitorError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,14 +25,22 @@ def print_json(data: Any) -> None:
     click.echo(json.dumps(data, ensure_ascii=False, indent=2))
 
 
-def print_rows(rows: Iterable[Mapping[str, Any]], as_json: bool, columns: Sequence[str] | None = None) -> None:
+def print_rows(
+    rows: Iterable[Mapping[str, Any]], as_json: bool, columns: Sequence[str] | None = None, *, of: str | None = None
+) -> None:
     """A list command's answer, printed while it is read: an array with a row a line, or a table of the columns
-    (default: the keys of the first row)."""
+    (default: the keys of the first row). `of`: what they are, to be told on a terminal that there are none."""
     blocks = _blocks(rows)
     if as_json:
         _print_array(blocks)
-    else:
-        _print_table(blocks, columns)
+    elif not _print_table(blocks, columns) and of:
+        say_on_terminal(f"no {of}")
+
+
+def say_on_terminal(words: str) -> None:
+    """A line for people, on stderr, where stdout is a terminal: where nothing is printed, that nothing is there."""
+    if sys.stdout.isatty():
+        click.echo(words, err=True)
 
 
 def _blocks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
@@ -50,7 +58,8 @@ def _print_array(blocks: Iterator[list[Mapping[str, Any]]]) -> None:
     click.echo("[]" if start == "[" else "\n]")
 
 
-def _print_table(blocks: Iterator[list[Mapping[str, Any]]], columns: Sequence[str] | None) -> None:
+def _print_table(blocks: Iterator[list[Mapping[str, Any]]], columns: Sequence[str] | None) -> bool:
+    """Whether there was a row."""
     widths: list[int] = []
     for block in blocks:
         chosen = list(columns or block[0])
@@ -63,6 +72,7 @@ def _print_table(blocks: Iterator[list[Mapping[str, Any]]], columns: Sequence[st
         widths = [max(width, *(len(line[i]) for line in lines)) for i, width in enumerate(widths)]
         texts = ("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines)
         click.echo("\n".join(text.rstrip() for text in texts))
+    return bool(widths)
 
 
 def print_record(record: Mapping[str, Any], as_json: bool) -> None:
@@ -99,9 +109,11 @@ def iso(millis: int | None) -> str | None:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before something is removed; without a terminal --yes must have been given. Raises UsageError, Abort."""
+    """Ask before something is removed; without a terminal --yes must have been given. Raises UsageError, MonitorError
+    (1) where the answer is no, Abort (130) on Ctrl-C."""
     if yes:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"{question} There is no terminal to ask on.", "add --yes to do it")
-    click.confirm(question, abort=True, err=True)
+    if not click.confirm(question, err=True):
+        raise MonitorError("nothing was removed")

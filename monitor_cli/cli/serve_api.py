@@ -8,6 +8,7 @@ import click
 
 from monitor_cli import serve
 from monitor_cli.cli.context import App, pass_app
+from monitor_cli.cli.inputs import WholeNumber
 from monitor_cli.errors import DatabaseAway
 
 log = logging.getLogger(__name__)
@@ -15,9 +16,9 @@ log = logging.getLogger(__name__)
 
 @click.command("serve-api")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--port", type=WholeNumber(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option(
-    "--workers", type=click.IntRange(1, 64), default=None, help="Processes (default: one for each CPU, at most 8)."
+    "--workers", type=WholeNumber(1, 64), default=None, help="Processes (default: one for each CPU, at most 8)."
 )
 @pass_app
 def command(app: App, host: str, port: int, workers: int | None) -> None:

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from monitor_cli.cli import server_import
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.cli.inputs import reads
+from monitor_cli.cli.inputs import WholeNumber, reads
 from monitor_cli.cli.output import confirm, iso, json_option, print_json, print_record, print_rows, yes_option
 from monitor_cli.db import AnyRow
 from monitor_cli.store import servers
@@ -22,7 +22,7 @@ from monitor_cli.types import Type
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SERVER = click.IntRange(1, 2**31 - 1)
+SERVER = WholeNumber(1, 2**31 - 1)
 _HELP = {
     "server_id": "The server (a SMALLINT).",
     "name": "Its name.",
@@ -101,7 +101,7 @@ def list_(app: App, /, kind: str | None, as_json: bool, **chosen: Any) -> None:
     """
     with app.database.read() as conn:
         rows = servers.listed(conn, servers.Filter(**chosen, type=Type.read(kind)))
-        print_rows(map(_row, rows), as_json, [*_TABLE, "final_status"])
+        print_rows(map(_row, rows), as_json, [*_TABLE, "final_status", "status_report"], of="servers")
 
 
 @command.command("show")

@@ -42,7 +42,7 @@ def list_(app: App, as_json: bool) -> None:
     with app.database.read() as conn:
         states = reports.source_states(conn)
     rows = [_listed(source, states.get(source.name, _STATE)) for source in configured(app.settings)]
-    print_rows(rows, as_json)
+    print_rows(rows, as_json, of="sources")
 
 
 def _listed(source: Source, state: reports.State) -> dict[str, Any]:

@@ -48,12 +48,13 @@ class Attempt(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Which deliveries: of a callback, of an account (its name), in a state, created since (milliseconds)."""
+    """Which deliveries: of a callback, of an account (its name), in a state, created since and until (milliseconds)."""
 
     callback_id: int | None = None
     account: str | None = None
     state: State | None = None
     since_at: int | None = None
+    until_at: int | None = None
 
 
 def listed(conn: Connection, choice: Choice, limit: int) -> list[Delivery]:
@@ -94,6 +95,8 @@ def _chosen(choice: Choice, ids: Sequence[int] | None, limit: int) -> Select[Any
         wanted.append(among(column, ids))
     if choice.since_at is not None:
         wanted.append(delivery.c.created_at >= choice.since_at)
+    if choice.until_at is not None:
+        wanted.append(delivery.c.created_at <= choice.until_at)
     query = _deliveries().where(*wanted).order_by(newest, delivery.c.id.desc()).limit(limit)
     for dialect in ("mysql", "mariadb"):
         query = query.with_hint(delivery, f"FORCE INDEX ({index % delivery.name})", dialect)
