@@ -171,7 +171,7 @@ def steps(bench: Bench) -> dict[str, float]:
     observed.add(source, components)
     mark("  wrap")
     with bench.database.read() as conn:
-        found = sync.scan(conn, observed, Rules(), all_read=True)
+        found = sync.scan(conn, sync_rows.blocks(conn, None), observed, Rules(), all_read=True)
     mark("  look at every row")
     assert len(found.ids) == len(bench.changed) * bench.servers // len(bench.words)
 

@@ -68,8 +68,7 @@ class Incident:
     link: str | None = None
 
 
-@dataclass(frozen=True)
-class Component:
+class Component(NamedTuple):
     """A thing with a status on a source's page. `word` is the page's own; `type` what it means, None for a word that
     says nothing about the state (the row keeps its status); `known` is False where
     the provider had never heard of it."""

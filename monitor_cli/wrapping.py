@@ -6,7 +6,7 @@ several sources have the worst counts. What a row gets by it, sync/judging says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from monitor_cli.config import Source
@@ -25,11 +25,14 @@ class Observation(NamedTuple):
 
 
 class Wrapper:
-    """What a source's table says about its components: `tag_prefix`, `tags`, `status_map`."""
+    """What a source's table says about its components: `tag_prefix`, `tags`, `status_map`. `unknown`: the words that
+    neither the provider nor the table knows, of the components that were observed."""
 
     def __init__(self, source: Source) -> None:
+        self._source = source.name
         self._prefix, self._tags = source.tag_prefix, source.tags
         self._types = {word.casefold(): Type.read(kind) for word, kind in source.status_map.items()}
+        self.unknown: set[str] = set()
 
     def tag_of(self, component_id: str) -> str:
         """The server_tag of a component."""
@@ -39,6 +42,29 @@ class Wrapper:
         """The type of a component, and whether its word is known."""
         mapped = self._types.get(component.word.casefold()) if self._types else None
         return (component.type, component.known) if mapped is None else (mapped, True)
+
+    def observe(self, component: Component) -> Observation:
+        """What a component says."""
+        kind, known = self.type_of(component)
+        if not known:
+            self.unknown.add(component.word)
+        return Observation(component.word[:WORD_LENGTH], kind, self._source, component.incident)
+
+    def observe_all(self, components: Iterable[Component]) -> Iterator[tuple[str, Observation]]:
+        """What each component says, by its server_tag. Pages are large and have few words: what components say alike is
+        one object."""
+        alike: dict[str, tuple[Type | None, bool, Observation]] = {}
+        plain = not self._prefix and not self._tags
+        for component in components:
+            id_, _, word, kind, known, incident = component
+            there = alike.get(word) if incident is None else None
+            if there is not None and there[0] is kind and there[1] is known:
+                seen = there[2]
+            else:
+                seen = self.observe(component)
+                if incident is None:
+                    alike[word] = (kind, known, seen)
+            yield (id_ if plain else self.tag_of(id_)), seen
 
 
 class Silence(NamedTuple):
@@ -70,19 +96,11 @@ class Observed:
     def add(self, source: Source, components: Iterable[Component]) -> None:
         """Take in what a source said. Of a tag that is there already the worst counts."""
         wrapper = Wrapper(source)
-        unknown = self.unknown.setdefault(source.name, set())
-
-        def observation(component: Component) -> Observation:
-            kind, known = wrapper.type_of(component)
-            if not known:
-                unknown.add(component.word)
-            return Observation(component.word[:WORD_LENGTH], kind, source.name, component.incident)
-
-        for component in components:
-            self._take(wrapper.tag_of(component.id), observation(component))
+        self._take_all(wrapper.observe_all(components))
         if isinstance(components, OnlyAffected):
             tags = frozenset(source.tags.values())
-            self.absent[source.name] = Silence(observation(components.ABSENT), source.tag_prefix, tags)
+            self.absent[source.name] = Silence(wrapper.observe(components.ABSENT), source.tag_prefix, tags)
+        self.unknown.setdefault(source.name, set()).update(wrapper.unknown)
 
     def silence(self, tag: str) -> Observation | None:
         """What it says about a tag that no source names it: of the first source that could have named it."""
@@ -96,8 +114,7 @@ class Observed:
         if not self.tags:
             self.tags = other.tags
             return
-        for tag, observation in other.tags.items():
-            self._take(tag, observation)
+        self._take_all(other.tags.items())
 
     @property
     def words(self) -> set[str]:
@@ -109,14 +126,15 @@ class Observed:
             if observation.word in words:
                 self.tags[tag] = observation._replace(word=words[observation.word])
 
-    def _take(self, tag: str, new: Observation) -> None:
-        old = self.tags.setdefault(tag, new)
-        if old is new:
-            return
-        if old.source != new.source:
-            self.shared.setdefault(tag, {old.source}).add(new.source)
-        if _rank(new) > _rank(old):
-            self.tags[tag] = new
+    def _take_all(self, observations: Iterable[tuple[str, Observation]]) -> None:
+        for tag, new in observations:
+            old = self.tags.setdefault(tag, new)
+            if old is new:
+                continue
+            if old.source != new.source:
+                self.shared.setdefault(tag, {old.source}).add(new.source)
+            if _rank(new) > _rank(old):
+                self.tags[tag] = new
 
 
 def _rank(observation: Observation) -> int:

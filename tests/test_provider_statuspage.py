@@ -51,7 +51,7 @@ def load(samples: Path, name: str) -> Any:
 def test_every_component_of_a_captured_page_has_its_word_and_type(samples: Path, name: str) -> None:
     document = load(samples, name)
     assert statuspage.recognises(document)
-    found = providers.read_documents("auto", [document])
+    found = providers.read_documents("auto", [document]).components
     expected = [(c["id"], c["name"], c["status"], TYPES[c["status"]], True) for c in document["components"]]
     assert [(c.id, c.name, c.word, c.type, c.known) for c in found] == expected
 
@@ -79,7 +79,7 @@ def test_a_list_of_incidents_alone_says_what_to_give(samples: Path) -> None:
 
 def test_components_and_incidents_may_come_in_two_documents(samples: Path) -> None:
     incidents = {"incidents": [{"name": "T", "status": "investigating", "components": [component("abc")]}]}
-    (found,) = providers.read_documents("auto", [page(component("abc")), incidents])
+    (found,) = providers.read_documents("auto", [page(component("abc")), incidents]).components
     assert found.incident == Incident("T")
 
 
@@ -212,7 +212,10 @@ shaped = st.dictionaries(
 
 @given(anything | shaped)
 def test_any_json_gives_components_or_one_source_error(document: Any) -> None:
-    for parse in (lambda: statuspage.parse([document]), lambda: providers.read_documents("auto", [document])):
+    for parse in (
+        lambda: statuspage.parse([document]),
+        lambda: providers.read_documents("auto", [document]).components,
+    ):
         found: list[Component] = []
         with suppress(ShapeError):
             found = parse()
@@ -256,7 +259,7 @@ SUMMARY = "https://h/api/v2/summary.json"
 )
 def test_a_page_and_a_document_both_work(name: str, url: str, there: str, asked: list[str]) -> None:
     site = Site(there)
-    assert len(providers.read_page(name, url, site.get)) == 1
+    assert len(providers.read_page(name, url, site.get).components) == 1
     assert site.asked == asked
 
 

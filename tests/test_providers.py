@@ -41,7 +41,7 @@ def seen(components: list[Component]) -> dict[str, tuple[str, Type | None, str |
 def test_every_component_has_its_word_type_and_incident(name: str, auto: bool) -> None:
     page = PAGES[name]
     for documents in (page.documents, page.documents[::-1]):
-        found = providers.read_documents("auto" if auto else page.provider, documents)
+        found = providers.read_documents("auto" if auto else page.provider, documents).components
         assert seen(found) == page.expected
         assert {c.word for c in found if not c.known} == page.unknown
         assert isinstance(found, OnlyAffected) is page.only_affected
@@ -118,7 +118,7 @@ def load(samples: Path, name: str) -> Any:
 def test_captured_component_by_component(samples: Path, name: str, auto: bool) -> None:
     provider = name.partition("/")[0]
     document = load(samples, name)
-    found = providers.read_documents("auto" if auto else provider, [document])
+    found = providers.read_documents("auto" if auto else provider, [document]).components
     assert {c.id: (c.word, c.type) for c in found} == expected_of(provider, document)
     assert len(found) == CAPTURED[name]
     assert all(c.known for c in found)
@@ -134,7 +134,7 @@ def test_captured_without_components_says_which_to_give(samples: Path, name: str
 
 
 def test_captured_incidents_are_noted(samples: Path) -> None:
-    found = seen(providers.read_documents("auto", [load(samples, "statusio/gitlab-maintenance-2020-09-05")]))
+    found = seen(providers.read_documents("auto", [load(samples, "statusio/gitlab-maintenance-2020-09-05")]).components)
     assert found["5b36dc6502d06804c0834a07"] == ("Operational", OK, "500 Error - User Notification Settings")
     assert found["5f4e8819413cdd04b6882c94"] == ("Planned Maintenance", W, "Maintenance on dashboards.gitlab.com")
     assert found["5b36e11140e76c04b7220a31"][:2] == ("Planned Maintenance", W)  # a container of many, the worst
@@ -203,7 +203,7 @@ def judge(name: str, documents: list[Any]) -> None:
     found: list[Component] = []
     message = "fine"
     try:
-        found = providers.read_documents(name, documents)
+        found = providers.read_documents(name, documents).components
     except SourceError as error:
         message = error.message
     assert message
@@ -296,7 +296,7 @@ def test_a_site_that_serves_one_thing_wrong(served: tuple[str, str, Any], value:
 
     provider, url = data.draw(st.sampled_from(["auto", page.provider])), data.draw(st.sampled_from(page.urls))
     with suppress(SourceError):
-        for component in providers.read_page(provider, f"https://h{url}", get):
+        for component in providers.read_page(provider, f"https://h{url}", get).components:
             assert component.id
 
 

@@ -7,7 +7,7 @@ A new one: a module with what Provider asks for, and its place in _MODULES. docs
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from monitor_cli.errors import SourceError
 from monitor_cli.providers import (
@@ -64,9 +64,16 @@ _MODULES: tuple[Provider, ...] = (
 PROVIDERS: dict[str, Provider] = {module.NAME: module for module in _MODULES}
 
 
-def read_page(name: str, url: str, get: Get) -> tuple[str, list[Component]]:
-    """The components of a page, or of the document at a document's own address, and which provider's it is. `name` is a
-    key of PROVIDERS or AUTO. Raises SourceError, also what `get` raises."""
+class Parsed(NamedTuple):
+    """The components of a page, and the name of the provider whose they are."""
+
+    provider: str
+    components: list[Component]
+
+
+def read_page(name: str, url: str, get: Get) -> Parsed:
+    """The components of a page, or of the document at a document's own address. `name` is a key of PROVIDERS or AUTO.
+    Raises SourceError, also what `get` raises."""
     asked = _Asked(get)
     first: SourceError | None = None
     for provider in PROVIDERS.values() if name == AUTO else [PROVIDERS[name]]:
@@ -77,19 +84,19 @@ def read_page(name: str, url: str, get: Get) -> tuple[str, list[Component]]:
             first = first or error
             continue
         if name != AUTO or (documents and all(map(provider.recognises, documents))):
-            return provider.NAME, asked.placed(provider.parse, documents)
+            return Parsed(provider.NAME, asked.placed(provider.parse, documents))
     if name == AUTO and (first is None or asked.found):
         raise _unknown(asked.found[0] if asked.found else None)
     raise first or _unknown()
 
 
-def read_documents(name: str, documents: Sequence[Any]) -> tuple[str, list[Component]]:
+def read_documents(name: str, documents: Sequence[Any]) -> Parsed:
     """The same of documents that are there already. Raises ShapeError."""
     if name != AUTO:
-        return name, PROVIDERS[name].parse(documents)
+        return Parsed(name, PROVIDERS[name].parse(documents))
     for provider in PROVIDERS.values():
         if all(map(provider.recognises, documents)):
-            return provider.NAME, provider.parse(documents)
+            return Parsed(provider.NAME, provider.parse(documents))
     raise _unknown()
 
 

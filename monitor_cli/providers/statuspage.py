@@ -83,9 +83,11 @@ def parse(documents: Sequence[Any]) -> list[Component]:
 
 
 def _component(entry: dict[str, Any], number: int, incidents: dict[str, Incident]) -> Component:
-    what = f"component {number} of its list"
-    key, word = required(entry, "id", what), text(required(entry, "status", what))
-    return judged(key, entry.get("name"), word, TYPES, incidents.get(key))
+    key, word = entry.get("id"), entry.get("status")
+    if not (isinstance(key, str) and key and isinstance(word, str) and word):
+        what = f"component {number} of its list"
+        key, word = required(entry, "id", what), required(entry, "status", what)
+    return judged(key, entry.get("name"), word if word in TYPES else text(word), TYPES, incidents.get(key))
 
 
 def _incidents(

@@ -30,7 +30,9 @@ def decode(body: bytes, where: str) -> Any:
                 raise SourceError(f"{where}: {error.message}") from None
         raise NotThere(f"{where}: the answer is {'XML' if start.startswith(b'<?xml') else 'HTML'}, not JSON")
     try:
-        return json.loads(body)
+        text = body.decode(json.detect_encoding(body), "surrogatepass")
+        del body  # a large document need not be in memory twice while it is parsed
+        return json.loads(text)
     except RecursionError:
         raise SourceError(f"{where}: the JSON is nested too deeply") from None
     except json.JSONDecodeError as error:

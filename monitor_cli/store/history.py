@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, select
 
+from monitor_cli.db import insert_rows
 from monitor_cli.schema import change
 from monitor_cli.store.channels import chunks
 from monitor_cli.types import LOAD
 
-_BATCH = 1000
+_BATCH = 250  # a row has up to 3 000 characters, and a statement's length is limited
+_COLUMNS = tuple(column.name for column in change.c if column.name != "id")
 
 
 def record(conn: Connection, changes: Iterable[Mapping[str, Any]]) -> int:
@@ -19,7 +21,7 @@ def record(conn: Connection, changes: Iterable[Mapping[str, Any]]) -> int:
     `planned` where it is not yet owed. Odd NULLs of an adopted server row count as '' and 0."""
     written = 0
     for some in chunks(changes, _BATCH):
-        conn.execute(insert(change), [_row(one) for one in some])
+        insert_rows(conn, change, _COLUMNS, map(_row, some))
         written += len(some)
     return written
 
@@ -37,10 +39,10 @@ def last_sources(conn: Connection, monitor_ids: Collection[int]) -> dict[int, st
     return found
 
 
-def _row(one: Mapping[str, Any]) -> dict[str, Any]:
+def _row(one: Mapping[str, Any]) -> list[Any]:
     row = {"planned": 0, **one}
     for name in ("name", "region", "region_code"):
         row[name] = row[name] or ""
     for name in ("server_id", "channel_id", "flag_stood"):
         row[name] = row[name] or 0
-    return row
+    return [row[name] for name in _COLUMNS]

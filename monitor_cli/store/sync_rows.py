@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, text, update
 
-from monitor_cli.db import ROW_END, VALUE_END, AnyRow, is_mysql, packed_sql
+from monitor_cli.db import ROW_END, VALUE_END, AnyRow, among, is_mysql, packed_sql
 from monitor_cli.schema import monitor
 from monitor_cli.store.channels import chunks
 from monitor_cli.types import Type
@@ -56,26 +56,26 @@ class Glimpse(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some rows by id, each as a text: tag, word, type, capacity and used (or nothing), id."""
+    """Some rows by id as one text, each as a line: tag, word, type, capacity and used (or nothing), id, between
+    VALUE_ENDs."""
 
     rows: int
     last: int
-    lines: list[str]
+    text: str
 
-    def odd(self, expected: Container[str], ids: Collection[int]) -> Iterator[Glimpse]:
-        """The rows whose text (as text_of has it) is not expected, and those with these ids."""
-        odd = [line for line in self.lines if line[: line.rindex(VALUE_END)] not in expected]
-        if ids:
-            wanted, there = set(map(str, ids)), set(odd)
-            odd += [line for line in self.lines if line[line.rindex(VALUE_END) + 1 :] in wanted and line not in there]
-        for line in odd:
-            tag, word, final, capacity, used, id_ = line.split(VALUE_END)
-            yield Glimpse(int(id_), tag, word, final, _whole(capacity), _whole(used))
+    def lines(self) -> list[str]:
+        return self.text.split(ROW_END)
 
 
-def text_of(tag: str, word: str, final: str) -> str:
-    """The text of a row of low load, without its id."""
-    return VALUE_END.join((tag, word, final, "", ""))
+def glimpse(line: str) -> Glimpse:
+    """What a line of a block says."""
+    tag, word, final, capacity, used, id_ = line.split(VALUE_END)
+    return Glimpse(int(id_), tag, word, final, _whole(capacity), _whole(used))
+
+
+def line_after_tag(word: str, final: str) -> str:
+    """How the line of a row of low load goes on after its tag, up to its id."""
+    return VALUE_END.join((word, final, "", "", ""))
 
 
 def blocks(conn: Connection, lowest: float | None) -> Iterator[Block]:
@@ -90,10 +90,11 @@ def blocks(conn: Connection, lowest: float | None) -> Iterator[Block]:
         count, end, packed = conn.execute(statement, {"last": last}).one()
         if not count:
             return
-        lines = (packed.decode() if isinstance(packed, bytes) else packed or "").split(ROW_END)
-        if len(lines) != count or any(line.count(VALUE_END) != len(values) - 1 for line in lines):
+        block = Block(count, end, packed.decode() if isinstance(packed, bytes) else packed or "")
+        if block.text.count(ROW_END) != count - 1 or block.text.count(VALUE_END) != count * (len(values) - 1):
             lines = [_line(row) for row in conn.execute(plain, {"last": last})]
-        yield Block(count, end, lines)
+            block = Block(len(lines), end, ROW_END.join(lines))
+        yield block
         last = end
 
 
@@ -108,8 +109,9 @@ def _values(lowest: float | None) -> list[str]:
 
 def _line(row: AnyRow) -> str:
     """The text of a row whose values have the marks between values in them: they can be nothing that we look for."""
-    clean = (str("" if value is None else value) for value in row)
-    return VALUE_END.join(value.replace(VALUE_END, "\N{REPLACEMENT CHARACTER}") for value in clean)
+    texts = (str("" if value is None else value) for value in row)
+    odd = str.maketrans(dict.fromkeys(VALUE_END + ROW_END, "\N{REPLACEMENT CHARACTER}"))
+    return VALUE_END.join(value.translate(odd) for value in texts)
 
 
 def _whole(number: str) -> int:
@@ -133,7 +135,7 @@ def storable(conn: Connection, words: Iterable[str]) -> dict[str, str]:
 def at(conn: Connection, ids: Sequence[int], *, lock: bool) -> Sequence[AnyRow]:
     """These rows as they are now, by id; locked, if they are to be written: another program may have written or removed
     one since it was seen."""
-    query = select(*_WHOLE).where(monitor.c.id.in_(ids)).order_by(monitor.c.id)
+    query = select(*_WHOLE).where(among(monitor.c.id, ids)).order_by(monitor.c.id)
     return conn.execute(query.with_for_update() if lock else query).all()
 
 
@@ -150,5 +152,5 @@ def write(conn: Connection, rows: Mapping[Values, Sequence[int]], modified: int)
         if values.type is not None:
             new.update(final_status=values.type.word, status_report=1)
         for some in chunks(ids, BATCH):
-            written += conn.execute(update(monitor).where(monitor.c.id.in_(some)).values(new)).rowcount
+            written += conn.execute(update(monitor).where(among(monitor.c.id, some)).values(new)).rowcount
     return written

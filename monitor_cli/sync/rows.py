@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from monitor_cli.db import Connection, now_ms
+from monitor_cli.db import ROW_END, VALUE_END, Connection, now_ms
 from monitor_cli.store import history, reports, standings, sync_rows
 from monitor_cli.store.standings import Standing
-from monitor_cli.store.sync_rows import Values
+from monitor_cli.store.sync_rows import Block, Values
 from monitor_cli.sync.absent import said_by_silence
 from monitor_cli.sync.judging import Change, Columns, Rules, change_of, judge
 from monitor_cli.sync.reports import Whole
@@ -44,13 +44,13 @@ class Judged(NamedTuple):
 # --- looking ----------------------------------------------------------------------------------------------------------
 
 
-def scan(conn: Connection, observed: Observed, rules: Rules, *, all_read: bool) -> Found:
-    """Look at every row, without a lock. `all_read`: there are no sources but those that were read."""
+def scan(conn: Connection, blocks: Iterable[Block], observed: Observed, rules: Rules, *, all_read: bool) -> Found:
+    """Look at every row, in its `blocks`, without a lock. `all_read`: there are no sources but those that were read."""
     if odd := sync_rows.storable(conn, observed.words):
         observed.restate(odd)
     if not all_read:
         observed.held = reports.subjects(conn, "", "shared")
-    return _Look(conn, observed, rules).at_all(all_read)
+    return _Look(conn, observed, rules).at_all(blocks, all_read)
 
 
 class _Look:
@@ -61,16 +61,18 @@ class _Look:
         self._observed = observed
         self._rules = rules
         self._unnamed: dict[str, list[int]] = {}
+        self._texts: dict[int, str] = {}  # by identity: many tags share an observation, which hashes slowly
         self._found = Found()
 
-    def at_all(self, all_read: bool) -> Found:
-        found, expected, last = self._found, _expected(self._observed), sync_rows.BEFORE_ALL
+    def at_all(self, blocks: Iterable[Block], all_read: bool) -> Found:
+        found, last = self._found, sync_rows.BEFORE_ALL
         remembering = standings.there_are(self._conn)
-        for block in sync_rows.blocks(self._conn, self._rules.lowest):
+        for block in blocks:
             found.rows += block.rows
             kept = standings.between(self._conn, last, block.last) if remembering else {}
             gone = set(kept)
-            for row in block.odd(expected, kept):
+            for line in self._odd(block.lines(), kept):
+                row = sync_rows.glimpse(line)
                 gone.discard(row.id)
                 self._row(row, kept.get(row.id))
             found.gone += gone
@@ -83,6 +85,22 @@ class _Look:
         found.ids = sorted(set(found.ids))  # rows are locked in this order
         found.missing.update(self._unnamed.keys() - said.keys())
         return found
+
+    def _odd(self, lines: Sequence[str], kept: Collection[int]) -> Iterator[str]:
+        """The rows that are not simply as their component is, and those that something is remembered of."""
+        tags, shared, texts = self._observed.tags, self._observed.shared, self._texts
+        ids = set(map(str, kept))
+        for line in lines:
+            tag, _, rest = line.partition(VALUE_END)
+            seen = tags.get(tag)
+            if seen is None or tag in shared:
+                yield line
+                continue
+            text = texts.get(id(seen))
+            if text is None:
+                text = texts[id(seen)] = _text(seen)
+            if not rest.startswith(text) or (ids and line[line.rindex(VALUE_END) + 1 :] in ids):
+                yield line
 
     def _row(self, row: sync_rows.Glimpse, standing: Standing | None) -> None:
         observed, tag = self._observed, row.tag
@@ -103,14 +121,11 @@ class _Look:
         return verdict.writes or verdict.standing != standing
 
 
-def _expected(observed: Observed) -> set[str]:
-    """The texts of rows that are as they should be, whatever the load rule has to say of them."""
-    text, shared = sync_rows.text_of, observed.shared
-    return {
-        text(tag, seen.word, seen.type.word)
-        for tag, seen in observed.tags.items()
-        if seen.type is not None and tag not in shared
-    }
+def _text(seen: Observation) -> str:
+    """How the line of a row that is as was said goes on after its tag."""
+    if seen.type is None:
+        return ROW_END  # in no row's: each has to be looked at
+    return sync_rows.line_after_tag(seen.word, seen.type.word)
 
 
 def _heard(observed: Observed, tag: str, final: str | None) -> Observation | None:
