@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import pty
+import subprocess
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
 from monitor_cli import schema
-from tests.support.cli import Cli
+from tests.support.cli import SCRIPT, Cli
 from tests.support.stores import Store
 from tests.support.world import World
 
@@ -116,19 +119,60 @@ def test_private_networks_that_the_operator_allows(cli: Cli, acme: int) -> None:
 def test_names_are_looked_up(cli: Cli, acme: int, hosts: dict[str, list[str]]) -> None:
     hosts["good.test"] = ["192.0.78.9"]
     hosts["bad.test"] = ["192.0.78.9", "127.0.0.1"]
-    assert cli.ok(*ADD, "--url", "http://good.test/").err == ""
-    refused = cli(*ADD, "--url", "http://bad.test/")
+    assert cli.ok(*ADD, "--url", "http://good.test/?{response}").err == ""
+    refused = cli(*ADD, "--url", "http://bad.test/?{response}")
     assert refused.code == 2
     assert "the URL is refused: bad.test resolves to an address that is" in refused.err
-    absent = cli.ok(*ADD, "--url", "http://absent.test/")
+    absent = cli.ok(*ADD, "--url", "http://absent.test/?{response}")
     assert absent.err.startswith("callback.unresolved host=absent.test")
     assert len(absent.err.splitlines()) == 1
-    assert cli.ok("-q", *ADD, "--url", "http://absent.test/").err == ""
+    assert cli.ok("-q", *ADD, "--url", "http://absent.test/?{response}").err == ""
     assert [row["url"] for row in cli.ok("callback", "list", "--json").json] == [
-        "http://good.test/",
-        "http://absent.test/",
-        "http://absent.test/",
+        "http://good.test/?{response}",
+        "http://absent.test/?{response}",
+        "http://absent.test/?{response}",
     ]
+
+
+def test_what_is_hardly_meant_is_accepted_with_a_warning(cli: Cli, acme: int) -> None:
+    def said(*options: str) -> list[str]:
+        return [line.split()[0] for line in cli.ok(*ADD, "--url", *options).err.splitlines()]
+
+    assert said(URL) == ["callback.tells_nothing"]
+    assert said(URL, "--payload", "a=b") == ["callback.tells_nothing"]
+    assert said(URL, "--raw-json") == []
+    assert said(URL, "--raw-json", "--payload", '{"text": "hello"}') == ["callback.tells_nothing"]
+    assert said(URL + "?{response}") == said(URL, "--payload", "a={type}") == []
+    assert said(URL + "?n={respons}") == ["callback.placeholder_unknown", "callback.tells_nothing"]
+    assert said(URL + "?n={response}&c={regioncode}") == ["callback.placeholder_unknown"]
+    assert said(URL + "?n={response}&c={colour}") == []
+    near = cli.ok("callback", "edit", "1", "--url", URL + "?n={Response}").err
+    assert "did_you_mean={response}" in near
+    cli("callback", "edit", "1", "--title", "New").quiet()
+    doubled = cli(*ADD, "--url", URL + "?{type}", "--header", "X-A: 1", "--header", "x-a: 2")
+    assert doubled.code == 2
+    assert "the header X-A is given twice" in doubled.err
+
+
+def test_list_says_what_waits_for_a_run(cli: Cli, world: World, acme: int) -> None:
+    server = world.server()
+    cli("-v", "callback", "list").quiet()
+    world.flag(server, "critical")
+    cli("callback", "list").quiet()
+    assert cli.ok("-v", "callback", "list").err == "changes.waiting servers=1\n"
+    main, terminal = pty.openpty()
+    done = subprocess.run(
+        [str(SCRIPT), "callback", "list"],
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        env=cli.environment(),
+        timeout=60,
+        text=True,
+    )
+    os.close(terminal)
+    os.close(main)
+    assert (done.returncode, done.stderr) == (0, "no callbacks\n1 change waits for callback-run\n")
 
 
 def test_edit_changes_what_is_named(cli: Cli, world: World, acme: int) -> None:

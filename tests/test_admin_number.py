@@ -22,7 +22,9 @@ def numbers(cli: Cli, *options: str) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in cli.ok("number", "list", "--json", *options).json]
 
 
-def test_add_list_and_move(cli: Cli) -> None:
+def test_add_list_and_move(cli: Cli, world: World) -> None:
+    for channel in (7, 8):
+        world.server(channel=channel)
     cli("number", "add", "acme", "--channel", "7", "+912", "+911", "+912").quiet()
     cli("number", "add", "globex, inc", "--channel", "7", "+911").quiet()
     cli("number", "add", "acme", "--channel", "8", "+912", "+913").quiet()
@@ -53,6 +55,12 @@ def test_a_number_that_cannot_be_meant(cli: Cli, value: str, words: str) -> None
     assert numbers(cli) == []
 
 
+def test_numbers_on_a_channel_without_a_server(cli: Cli, world: World) -> None:
+    world.server(channel=7)
+    cli("number", "add", "acme", "--channel", "7", "+911").quiet()
+    assert cli.ok("number", "add", "acme", "--channel", "8", "+911").err.startswith("channel.no_server channels=8 ")
+
+
 def test_a_channel_out_of_range(cli: Cli) -> None:
     assert cli("number", "add", "acme", "--channel", "2147483648", "+911").code == 2
     assert cli("number", "add", "acme", "--channel", "x", "+911").code == 2
@@ -70,7 +78,9 @@ def test_remove(cli: Cli) -> None:
     assert numbers(cli) == [("acme", "+912", 7), ("globex, inc", "+911", 7)]
 
 
-def test_import_adds_and_moves(cli: Cli) -> None:
+def test_import_adds_and_moves(cli: Cli, world: World) -> None:
+    for channel in (7, 8, 9):
+        world.server(channel=channel)
     cli.ok("number", "add", "acme", "--channel", "7", "+911", "+912")
     text = f'\ufeff{HEADER}\nacme,8,+911\nacme,7,+912\n"globex, inc",7,+911\nacme,9,+913\n'.replace("\n", "\r\n")
     result = cli.ok("-v", "number", "import", "-", stdin=text)
@@ -100,9 +110,13 @@ def test_import_is_all_or_nothing_and_names_each_bad_line(cli: Cli) -> None:
     assert (wrong.code, "the column channel_id is missing" in wrong.err) == (1, True)
 
 
-def test_many_numbers(cli: Cli) -> None:
+def test_many_numbers(cli: Cli, world: World) -> None:
     lines = [f"acme,{i % 50},+91{i}" for i in range(5000)]
-    cli("number", "import", "-", stdin=HEADER + "\n".join(lines)).quiet()
+    told = cli.ok("number", "import", "-", stdin=HEADER + "\n".join(lines)).err
+    assert told.startswith('channel.no_server channels="0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …" count=50 ')
+    assert told.count("\n") == 1
+    for channel in (*range(50), 99):
+        world.server(channel=channel)
     assert len(numbers(cli)) == 5000
     cli(
         "number", "import", "-", stdin=HEADER + "\n".join(line.replace("acme,1,", "acme,99,") for line in lines)

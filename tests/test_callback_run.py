@@ -211,7 +211,7 @@ def test_dry_run_shows_and_changes_nothing(cli: Cli, world: World, acme: int, re
     world.flag(server, "critical")
     result = cli.ok("callback-run", "--dry-run", env=LOCAL)
     assert "POST" in result.out
-    assert "critical" in result.out
+    assert "critical: 1 number\n" in result.out
     assert receiver.requests == []
     assert world.server_row(server).status_report == 1
     assert world.deliveries() == []

@@ -254,7 +254,7 @@ def test_method_of() -> None:
 
 
 def test_headers_are_sent_as_written_after_our_content_type() -> None:
-    own = (("X-Token", "{response} ü"), ("x-token", "b"))
+    own = (("X-Token", "{response} ü"), ("x-second", "b"))
     assert render(Template(URL, "a=1", own), CONTENT).headers == (FORM, *own)
     assert render(Template(URL, None, own), CONTENT).headers == own
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import click
@@ -11,14 +12,21 @@ from click.core import ParameterSource
 from monitor_cli.cli import callback_replay, callback_test
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import ID, reads
-from monitor_cli.cli.output import confirm, iso, json_option, print_record, print_rows, yes_option
+from monitor_cli.cli.output import confirm, iso, json_option, print_record, print_rows, say_on_terminal, yes_option
 from monitor_cli.config import Settings
 from monitor_cli.outbound.addresses import Policy
-from monitor_cli.outbound.request import Template, check_header_line, check_template, method_of
+from monitor_cli.outbound.request import (
+    Template,
+    check_header_line,
+    check_template,
+    method_of,
+    near_misses,
+    tells_anything,
+)
 from monitor_cli.outbound.resolver import NoSuchName, Resolver, ResolverFailed, judged_addresses
 from monitor_cli.outbound.signing import new_secret
 from monitor_cli.outbound.url import Target
-from monitor_cli.store import accounts, callbacks
+from monitor_cli.store import accounts, callbacks, planning
 from monitor_cli.store.callbacks import Callback, Form
 
 log = logging.getLogger(__name__)
@@ -67,6 +75,7 @@ def add(app: App, /, account: str, inactive: bool, as_json: bool, headers: tuple
     with app.database.read() as conn:
         accounts.find(conn, account)
     _look_up(target, app.settings)
+    _doubt(form)
     secret = new_secret()
     callback_id = app.database.transact(
         lambda conn: callbacks.add(
@@ -88,6 +97,15 @@ def list_(app: App, account: str | None, as_json: bool) -> None:
     """
     with app.database.read() as conn:
         print_rows(map(_shown, callbacks.listed(conn, account)), as_json, _TABLE, of="callbacks")
+        if sys.stdout.isatty() or log.isEnabledFor(logging.INFO):
+            _say_what_waits(planning.flagged_count(conn))
+
+
+def _say_what_waits(servers: int) -> None:
+    """What no callback is owed yet, since no run has planned it."""
+    if servers:
+        say_on_terminal(f"{servers} {'change waits' if servers == 1 else 'changes wait'} for callback-run")
+        log.info("changes.waiting", extra={"facts": {"servers": servers}})
 
 
 @command.command("show")
@@ -133,6 +151,8 @@ def edit(app: App, /, callback_id: int, headers: tuple[str, ...], no_headers: bo
     target = _judge(before._replace(**given), app.settings)
     if "url" in given:
         _look_up(target, app.settings)
+    if given.keys() & {"url", "payload", "raw_json"}:
+        _doubt(before._replace(**given))
 
     def work(conn: Any) -> None:
         form = callbacks.form_of(conn, callback_id, lock=True)._replace(**given)
@@ -228,6 +248,16 @@ def _look_up(target: Target, settings: Settings) -> None:
 
 def _warn(target: Target, reason: str) -> None:
     log.warning("callback.unresolved", extra={"facts": {"host": target.host, "reason": reason, "accepted": "yes"}})
+
+
+def _doubt(form: Form) -> None:
+    """Say what a customer hardly means, and what is accepted all the same."""
+    for word, near in near_misses(_template(form)).items():
+        facts = {"word": f"{{{word}}}", "sent": "as it stands", "did_you_mean": f"{{{near}}}"}
+        log.warning("callback.placeholder_unknown", extra={"facts": facts})
+    if not tells_anything(_template(form)):
+        facts = {"reason": "neither the URL nor the payload has a placeholder, as {response}", "accepted": "yes"}
+        log.warning("callback.tells_nothing", extra={"facts": facts})
 
 
 def _shown(callback: Callback) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import click
 
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import Decimal, WholeNumber
+from monitor_cli.cli.output import say_on_terminal
 from monitor_cli.delivery.fleet import run_fleet
 from monitor_cli.delivery.preview import preview
 
@@ -44,8 +45,12 @@ def run_callbacks(
     if concurrency is not None:
         settings = replace(settings, concurrency=concurrency)
     if dry_run:
+        lines = 0
         for line in preview(app.database, settings):
             click.echo(line)
+            lines += 1
+        if not lines:
+            say_on_terminal("nothing is due")
         return
     app.database.close()  # its revision was checked; every process has connections of its own
     run_fleet(app.database, settings, None if watch else settings.max_seconds if max_seconds is None else max_seconds)

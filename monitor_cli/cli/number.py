@@ -43,6 +43,7 @@ def add(app: App, account: str, channel_id: int, values: tuple[str, ...]) -> Non
     Example:  monitor-cli number add acme --channel 7 +918012345678 +918012345679
     """
     app.database.transact(lambda conn: numbers.add(conn, account, channel_id, values))
+    _warn_of_unserved(app, {channel_id})
 
 
 @command.command("list")
@@ -92,3 +93,13 @@ def import_(app: App, file: str) -> None:
     with progress(len(lines), "numbers") as advance:
         counts = app.database.transact(lambda conn: numbers.import_numbers(conn, lines, bad, advance))
     log.info("numbers.imported", extra={"facts": counts._asdict()})
+    _warn_of_unserved(app, {numbers.read_channel(line.cells["channel_id"]) for line in lines})
+
+
+def _warn_of_unserved(app: App, channels: set[int]) -> None:
+    with app.database.read() as conn:
+        unserved = numbers.unserved(conn, channels)
+    if unserved:
+        named = ", ".join(map(str, unserved[:10])) + (", …" if len(unserved) > 10 else "")
+        facts = {"channels": named, "count": len(unserved), "reason": "no server is on it: its numbers hear nothing"}
+        log.warning("channel.no_server", extra={"facts": facts})

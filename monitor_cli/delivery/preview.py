@@ -9,7 +9,7 @@ from monitor_cli.config import Settings
 from monitor_cli.db import Connection, Database
 from monitor_cli.delivery.desk import MOST_NUMBERS
 from monitor_cli.delivery.jobs import Job, build_job, must_send
-from monitor_cli.store import claims, planning
+from monitor_cli.store import callbacks, claims, planning
 from monitor_cli.types import Region
 
 BATCH = 500
@@ -27,26 +27,27 @@ def preview(database: Database, settings: Settings) -> Iterator[str]:
         with database.write() as conn:
             while planning.plan_flagged(conn):
                 pass
-            for job in _due(conn, settings.total_timeout):
-                lines += _lines(job)
+            for jobs in _due(conn, settings.total_timeout):
+                who = callbacks.names(conn, {job.claimed.callback.id for job in jobs})
+                for job in jobs:
+                    lines += _lines(job, who.get(job.claimed.callback.id, "a callback removed meanwhile"))
             raise _RollBack
     except _RollBack:
         pass
     yield from lines
 
 
-def _due(conn: Connection, deadline: float) -> Iterator[Job]:
+def _due(conn: Connection, deadline: float) -> Iterator[list[Job]]:
     owner = f"dry-run-{secrets.token_hex(4)}"
     while candidates := claims.due_candidates(conn, BATCH):
         ids = [candidate.id for candidate in candidates]
         # Under a lease until the transaction is rolled back, so that the next round finds the next ones.
-        for claimed in claims.claim(conn, ids, owner, int(1000 * (deadline + 3600)), MOST_NUMBERS, must_send):
-            yield build_job(claimed)
+        claimed = claims.claim(conn, ids, owner, int(1000 * (deadline + 3600)), MOST_NUMBERS, must_send)
+        yield [build_job(one) for one in claimed]
 
 
-def _lines(job: Job) -> Iterator[str]:
+def _lines(job: Job, who: str) -> Iterator[str]:
     callback = job.claimed.callback
-    who = f"callback {callback.id} (account {callback.account_id})"
     if job.trouble:
         yield f"{who}: cannot be told: {job.trouble}"
     for part in job.parts:
@@ -54,7 +55,8 @@ def _lines(job: Job) -> Iterator[str]:
             continue
         told = {(t.owed.unit.region, t.type): len(t.numbers) for t in part.tellings}
         words = ", ".join(
-            f"{region.region} ({region.region_code}) {kind}: {count} numbers" for (region, kind), count in told.items()
+            f"{region.region} ({region.region_code}) {kind}: {count} {'number' if count == 1 else 'numbers'}"
+            for (region, kind), count in told.items()
         )
         yield f"{who}: {part.request.method} {callback.destination}: {words}"
     for owed in job.dropped:

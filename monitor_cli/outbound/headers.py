@@ -42,8 +42,10 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> None:
         raise RefusedTemplate(f"there are {len(headers)} headers, more than {_MOST_HEADERS}")
     if sum(len(name) + len(value) + 4 for name, value in headers) > _MOST_BYTES:
         raise RefusedTemplate(f"the headers together have more than {_MOST_BYTES} bytes")
-    if sum(name.lower() == "content-type" for name, _ in headers) > 1:
-        raise RefusedTemplate("the header Content-Type is given twice")
+    names = [name.lower() for name, _ in headers]
+    for name, _ in headers:
+        if names.count(name.lower()) > 1:
+            raise RefusedTemplate(f"the header {name} is given twice")
 
 
 def _check_header(name: str, value: str) -> None:

@@ -6,15 +6,16 @@ judged Target alone.
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 from monitor_cli.outbound.addresses import Policy
-from monitor_cli.outbound.content import Content, content_of
+from monitor_cli.outbound.content import VALUES, Content, content_of
 from monitor_cli.outbound.headers import RefusedTemplate, check_header_line, check_headers
-from monitor_cli.outbound.payload import PERCENT_FILLERS, Pieces, cut, fill, form_body, json_body, percent
+from monitor_cli.outbound.payload import PERCENT_FILLERS, PLACEHOLDER, Pieces, cut, fill, form_body, json_body, percent
 from monitor_cli.outbound.url import URL_LIMIT, Target, judge_target, split_url
 
 __all__ = [
@@ -28,7 +29,9 @@ __all__ = [
     "check_template",
     "content_of",
     "method_of",
+    "near_misses",
     "render",
+    "tells_anything",
 ]
 
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -37,6 +40,7 @@ JSON_TYPE = "application/json"
 # What a URL's path and query may not hold as it is (RFC 3986, sections 3.3 and 3.4, and braces, which SPEC 7 leaves
 # as they are): percent-encoded, as is a % that begins no %XX. %c3 becomes %C3, since libcurl would make it so anyway.
 _UNSAFE = re.compile(r"(%[0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;={}]")
+_BRACED = re.compile(r"\{([ A-Za-z_-]{1,30})\}")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,19 @@ class _Plan(NamedTuple):
 def method_of(template: Template) -> str:
     """GET for a callback without a payload whose raw-JSON box is unchecked, POST for every other."""
     return "POST" if template.raw_json or _payload(template) else "GET"
+
+
+def tells_anything(template: Template) -> bool:
+    """Whether a callback's requests say anything of the status: a placeholder does, and raw JSON without a payload."""
+    text = template.url + _payload(template)
+    return (template.raw_json and not _payload(template)) or PLACEHOLDER.search(text) is not None
+
+
+def near_misses(template: Template) -> dict[str, str]:
+    """The words in braces that are no placeholders and are sent as they stand, but look like one; with that one."""
+    words = dict.fromkeys(_BRACED.findall(f"{template.url} {_payload(template)}"))
+    found = ((word, difflib.get_close_matches(word.strip().lower(), VALUES, 1, 0.75)) for word in words)
+    return {word: near[0] for word, near in found if near and word not in VALUES}
 
 
 def check_template(template: Template, policy: Policy) -> Target:

@@ -73,6 +73,17 @@ def find(conn: Connection, callback_id: int) -> Callback:
     return _read(row, _owed(conn, callback_id))
 
 
+def names(conn: Connection, ids: Collection[int]) -> dict[int, str]:
+    """By callback, for people: its name, and the account's (none where the platform removed it)."""
+    joined = callback.outerjoin(account, account.c.id == callback.c.account_id)
+    query = select(callback.c.id, callback.c.name, account.c.name.label("account")).select_from(joined)
+    return {
+        row.id: f"callback {row.id} ({row.name}, of {row.account or 'a removed account'})"
+        for some in chunks(sorted(ids))
+        for row in conn.execute(query.where(callback.c.id.in_(some)))
+    }
+
+
 def add(conn: Connection, account_name: str, form: Form, *, destination: str, secret: str, active: bool) -> int:
     """Add a callback, which hears of changes from now on; gives its id. `destination`: its URL's host:port."""
     owner = accounts.find(conn, account_name)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, insert, select
 
 from monitor_cli.csvfile import BadLines, Line
-from monitor_cli.db import upsert
+from monitor_cli.db import among, upsert
 from monitor_cli.errors import MonitorError
-from monitor_cli.schema import account, number
+from monitor_cli.schema import account, monitor, number
 from monitor_cli.store import accounts
 from monitor_cli.store.channels import IN_LIST, chunks
 from monitor_cli.store.values import reader_of, token
@@ -92,6 +92,15 @@ def import_numbers(
     entries = _entries(conn, lines, bad)
     bad.check()
     return _write(conn, entries, advance)
+
+
+def unserved(conn: Connection, channel_ids: Collection[int]) -> list[int]:
+    """Those of the channels that no server is on: their numbers are never told anything."""
+    served: set[int] = set()
+    for some in chunks(sorted(channel_ids)):
+        query = select(monitor.c.channel_id).where(among(monitor.c.channel_id, some)).distinct()
+        served |= set(conn.execute(query).scalars())
+    return sorted(set(channel_ids) - served)
 
 
 def _entries(conn: Connection, lines: Sequence[Line], bad: BadLines) -> list[_Entry]:

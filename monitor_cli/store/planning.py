@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Select, and_, case, delete, insert, literal, select, update
+from sqlalchemy import Connection, Select, and_, case, delete, func, insert, literal, select, update
 
 from monitor_cli.db import AnyRow, greatest, now_ms, upsert
 from monitor_cli.schema import callback, change, delivery, monitor, number, owed, plan, subscription
@@ -33,6 +33,11 @@ class Concern(NamedTuple):
 def anything_flagged(conn: Connection) -> bool:
     """Whether a plan would find something; without a lock."""
     return conn.execute(select(monitor.c.id).where(monitor.c.status_report == 1).limit(1)).first() is not None
+
+
+def flagged_count(conn: Connection) -> int:
+    """How many servers a plan would find; without a lock."""
+    return int(conn.execute(select(func.count()).where(monitor.c.status_report == 1)).scalar_one())
 
 
 def plan_flagged(conn: Connection, limit: int = BATCH, channels: Collection[int] | None = None) -> int:
