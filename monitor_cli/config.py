@@ -61,10 +61,15 @@ def _number(low: float, high: float) -> Callable[[object], float]:
         except ValueError:
             number = None
         if number is None or not low <= number <= high:
-            raise ValueError(f"must be a number from {low:g} to {high:g}")
+            raise ValueError(f"must be a number from {_plain(low)} to {_plain(high)}")
         return number
 
     return read
+
+
+def _plain(number: float) -> str:
+    """A limit as people write it: 2592000, not 2.592e+06."""
+    return str(int(number)) if number == int(number) else str(number)
 
 
 def _items(value: object) -> list[Any]:
@@ -84,8 +89,11 @@ def _networks(value: object) -> tuple[Network, ...]:
 
 
 def _seconds_list(value: object) -> tuple[float, ...]:
-    read = _number(0, 30 * 86400)
-    return tuple(read(item) for item in _items(value))
+    read, items = _number(0, 30 * 86400), _items(value)
+    try:
+        return tuple(map(read, items))
+    except ValueError as error:
+        raise ValueError(f"{error}, in seconds, each (with commas between, as 5,300,1800)") from None
 
 
 def _words(value: object) -> dict[str, str]:
@@ -267,6 +275,21 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
             origins[key] = "flag"
     _resolve_database(values, origins)
     return Settings(**values, origins=origins)
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigError (78) where two settings contradict each other."""
+    warning, critical = settings.capacity_warning, settings.capacity_critical
+    if warning and critical and critical < warning:
+        raise ConfigError(
+            f"capacity_critical ({critical:g}) is below capacity_warning ({warning:g})",
+            "a server would be critical before it is warning: raise capacity_critical, or set one to 0 (off)",
+        )
+    if settings.connect_timeout > settings.total_timeout:
+        raise ConfigError(
+            f"connect_timeout ({settings.connect_timeout:g}) is above total_timeout ({settings.total_timeout:g})",
+            "connecting is a part of the whole request: lower connect_timeout, or raise total_timeout",
+        )
 
 
 def _resolve_database(values: dict[str, Any], origins: dict[str, str]) -> None:

@@ -408,6 +408,27 @@ def test_an_empty_list_says_so_on_a_terminal_only(cli: Cli) -> None:
             assert (done.returncode, done.stderr) == (0, said)
 
 
+def test_what_is_no_file_of_lines_is_refused(cli: Cli, tmp_path: Path) -> None:
+    long = tmp_path / "long.csv"
+    long.write_bytes(HEADER.encode() + b"\n" + b"x" * (1024 * 1024 + 1))
+    for path, line in ("/dev/zero", 1), (str(long), 2):
+        for command in ("server", "number"):
+            result = cli(command, "import", path)
+            assert (result.code, result.out) == (2, "")
+            assert f"{path}: line {line} has more than 1048576 bytes" in result.err
+
+
+def test_capacity_and_used_are_not_negative(cli: Cli, world: World) -> None:
+    server = world.server()
+    for name in ("capacity", "used"):
+        result = cli("server", "edit", str(server), f"--{name}", "-1")
+        assert result.code == 2
+        assert "'-1' is not a whole number from 0 to 2147483647" in result.err
+        imported = cli("server", "import", "-", stdin=f"{HEADER},{name}\n4,n,t,1,r,c,-1\n")
+        assert imported.code == 1
+        assert f"line 2: {name} '-1' is not a whole number from 0" in imported.err
+
+
 def test_remove_asks_on_a_terminal(cli: Cli, world: World) -> None:
     world.server()
     for answer, code, left in (b"n\n", 1, 1), (b"\n", 1, 1), (b"\x04", 130, 1), (b"y\n", 0, 0):

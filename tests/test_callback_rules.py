@@ -913,7 +913,8 @@ def test_dry_run_shows_whom_it_would_tell_what_and_writes_nothing(scene: Scene) 
     def about(callback: int) -> list[str]:
         return [line for line in lines if line.startswith(f"callback {callback} ")]
 
-    who = f"callback {post} (account {scene.account})"
+    shown = scene.cli.ok("callback", "show", str(post), "--json").json
+    who = f"callback {post} ({shown['name']}, of {shown['account']})"
     assert about(post) == [
         f"{who}: POST {place}: karnataka (KA-IN) critical: 601 numbers",
         f"{who}: dropped: channel 2 in karnataka (KA-IN) is as it was told",

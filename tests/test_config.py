@@ -197,6 +197,28 @@ def test_config_check_names_what_looks_misspelt_in_the_environment(cli: Cli) -> 
 # --- config show ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("capacity_warning = 0.9\ncapacity_critical = 0.8", ("capacity_critical (0.8)", "capacity_warning (0.9)")),
+        ("connect_timeout = 20", ("connect_timeout (20)", "total_timeout (15)")),
+    ],
+)
+def test_settings_that_contradict_each_other(
+    cli: Cli, write: Callable[[str], str], text: str, keys: tuple[str, str]
+) -> None:
+    result = cli("--config", write(text), "config", "check")
+    assert result.code == 78
+    assert all(key in result.err for key in keys)
+    cli("--config", write("capacity_critical = 0.8\nconnect_timeout = 15"), "config", "check").quiet()
+    cli("--config", write("capacity_warning = 0.8"), "config", "check").quiet()
+
+
+def test_a_limit_is_written_out(cli: Cli) -> None:
+    result = cli("config", "check", env={"MONITOR_RETRY_SCHEDULE": "5,-1"})
+    assert "from 0 to 2592000, in seconds" in result.err
+
+
 def test_show_has_every_setting_with_its_origin(cli: Cli, write: Callable[[str], str]) -> None:
     path = write(FILE)
     rows = cli.ok("--config", path, "config", "show", "--json", env={"MONITOR_MAX_SECONDS": "9"}).json

@@ -68,6 +68,7 @@ def check(app: App) -> None:
     Example:  monitor-cli --config monitor.toml config check
     """
     described(app.settings.database_url)
+    config.check(app.settings)
     chosen.check(app.settings)
     for name, near in _misspelt(os.environ).items():
         log.warning("setting.unknown", extra={"facts": {"environment": name, "did_you_mean": near}})

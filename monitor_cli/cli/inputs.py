@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -32,6 +32,7 @@ ID = WholeNumber(1, 2**63 - 1)
 """The type of an id of ours on the command line."""
 
 
+LONGEST_LINE = 1024 * 1024  # of a file that people give, in bytes
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGO = re.compile(rf"([0-9]{{1,9}})([{''.join(_SECONDS)}])")
 
@@ -64,13 +65,23 @@ def reads(reader: Callable[[str], Any]) -> Callable[[click.Context, click.Parame
 
 def read_file(path: str) -> tuple[bytes, str]:
     """The bytes of a file that was named on the command line (- is stdin), and its name for messages. Raises
-    UsageError (2) where it cannot be read."""
+    UsageError (2) where it cannot be read, or a line has over 1 MiB: then it is no such file, and may never end."""
     if path == "-":
-        return sys.stdin.buffer.read(), "stdin"
+        return _read_lines(sys.stdin.buffer, "stdin"), "stdin"
     try:
-        return Path(path).read_bytes(), path
+        with Path(path).open("rb") as file:
+            return _read_lines(file, path), path
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
+
+
+def _read_lines(file: BinaryIO, name: str) -> bytes:
+    lines: list[bytes] = []
+    while line := file.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            raise UsageError(f"{name}: line {len(lines) + 1} has more than {LONGEST_LINE} bytes", "is it a CSV file?")
+        lines.append(line)
+    return b"".join(lines)
 
 
 @contextmanager

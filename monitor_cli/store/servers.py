@@ -17,7 +17,7 @@ from monitor_cli.schema import monitor
 from monitor_cli.store import history
 from monitor_cli.store.channels import chunks
 from monitor_cli.store.planning import owe_around
-from monitor_cli.store.values import Reader, reader_of, type_word
+from monitor_cli.store.values import INT_MAX, Reader, reader_of, type_word, whole
 from monitor_cli.types import Type
 
 REQUIRED = ("server_id", "name", "server_tag", "channel_id", "region", "region_code")
@@ -40,6 +40,8 @@ _BATCH = 1000
 READERS: Mapping[str, Reader] = {
     **{name: reader_of(monitor.c[name], empty=name in _MAY_BE_EMPTY) for name in COLUMNS},
     "final_status": type_word,
+    "capacity": whole(0, INT_MAX),
+    "used": whole(0, INT_MAX),
 }
 """How the text of each column is read (values.py)."""
 
