@@ -450,7 +450,7 @@ def test_remove_asks_on_a_terminal(cli: Cli, world: World) -> None:
 
 
 def test_many_lines_are_written_in_batches(database: Store) -> None:
-    """20 000 lines added, left alone, all changed: each by few statements, not by one a row."""
+    """20 000 lines added, left alone, all changed: each by few statements; the driver sends an UPDATE for each row."""
     statements: list[str] = []
     event.listen(database.database.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
 

@@ -51,7 +51,7 @@ def refuse_views(conn: Connection, *tables: Table) -> None:
         raise MonitorError(
             f"{', '.join(found)} {'is a view' if len(found) == 1 else 'are views'} over the platform's own tables, "
             "and monitor-cli does not write to a view",
-            "change it in the platform itself",
+            "change it in the platform: the next run reads it through the view (docs/database.md)",
         )
 
 
