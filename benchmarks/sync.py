@@ -5,12 +5,15 @@
 
 The page is served over HTTP by a process of its own; incident-sync runs as a process, as cron starts it. Each round
 runs every candidate in turn; printed are medians. That only changed rows are written is read off the server's counters.
+The floor needs a driver in C: pip install 'mysql-connector-python<9'.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.metadata
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -34,7 +37,9 @@ from monitor_cli import schema  # noqa: E402
 from monitor_cli.config import Source  # noqa: E402
 from monitor_cli.db import Connection, Database  # noqa: E402
 from monitor_cli.migrate import upgrade  # noqa: E402
-from monitor_cli.sources import read  # noqa: E402
+from monitor_cli.providers import PROVIDERS  # noqa: E402
+from monitor_cli.sources import Fetcher  # noqa: E402
+from monitor_cli.sources.decoding import decode  # noqa: E402
 from monitor_cli.store import sync_rows  # noqa: E402
 from monitor_cli.sync import rows as sync  # noqa: E402
 from monitor_cli.sync.judging import Rules  # noqa: E402
@@ -156,7 +161,8 @@ def loop(bench: Bench, guarded: bool) -> None:
 
 
 def steps(bench: Bench) -> dict[str, float]:
-    """Where the time of a run goes, inside this process."""
+    """Where the time of a run goes, inside this process, one step after the other (in a run the rows come while the
+    page is read)."""
     took, started = {}, time.perf_counter()
 
     def mark(name: str) -> None:
@@ -165,13 +171,21 @@ def steps(bench: Bench) -> dict[str, float]:
         started = time.perf_counter()
 
     source = Source(name="bench", url=bench.page)
-    components = read(source)
-    mark("  read and parse")
+    with Fetcher(source) as fetcher:
+        body = fetcher.fetch(bench.page)
+    mark("  fetch")
+    document = decode(body, "bench")
+    mark("  JSON")
+    components = PROVIDERS["statuspage"].parse([document])
+    del document
+    mark("  to components")
     observed = Observed()
     observed.add(source, components)
     mark("  wrap")
     with bench.database.read() as conn:
-        found = sync.scan(conn, sync_rows.blocks(conn, None), observed, Rules(), all_read=True)
+        blocks = list(sync_rows.blocks(conn, None))
+        mark("  fetch every row")
+        found = sync.scan(conn, blocks, observed, Rules(), all_read=True)
     mark("  look at every row")
     assert len(found.ids) == len(bench.changed) * bench.servers // len(bench.words)
 
@@ -182,7 +196,49 @@ def steps(bench: Bench) -> dict[str, float]:
 
     bench.database.transact(work)
     mark("  lock, write, history, commit")
+    took["from the fetched document to the commit"] = sum(took.values()) - took["  fetch"]
+    took["  all but writing"] = took["from the fetched document to the commit"] - took["  lock, write, history, commit"]
     return took
+
+
+def floor(bench: Bench) -> dict[str, float]:
+    """The least that there is to do, with a driver in C: one SELECT of the rows, and the changed ones written; and what
+    nothing changed leaves of it, the document's JSON included."""
+    import mysql.connector
+
+    url = bench.database.url
+    conn = mysql.connector.connect(
+        host=url.host, port=url.port, user=url.username, password=url.password, database=url.database, use_pure=False
+    )
+    body = document(bench.words)
+    try:
+        cursor = conn.cursor(raw=True)
+        started = time.perf_counter()
+        cursor.execute(f"SELECT id, server_tag, incident_status, final_status FROM {M.name}")
+        rows = cursor.fetchall()
+        selected = time.perf_counter() - started
+        assert len(rows) == bench.servers
+        started = time.perf_counter()
+        word = bench.words[bench.changed[0]]
+        each = bench.servers // len(bench.words)
+        ids = [n + 1 + turn * len(bench.words) for turn in range(each) for n in bench.changed]
+        for first in range(0, len(ids), sync_rows.BATCH):
+            some = ",".join(map(str, ids[first : first + sync_rows.BATCH]))
+            cursor.execute(
+                f"UPDATE {M.name} SET incident_status='{word}', final_status='{TYPES[word]}', modified={int(started)}, "
+                f"status_report=1 WHERE id IN ({some})"
+            )
+        conn.commit()
+        written = time.perf_counter() - started
+        started = time.perf_counter()
+        json.loads(body)
+        parsed = time.perf_counter() - started
+    finally:
+        conn.close()
+    return {
+        "floor: SELECT and write, driver in C": selected + written,
+        "SELECT and JSON, driver in C": selected + parsed,
+    }
 
 
 # --- ways to write the changed rows: (id, word, type), locked already -------------------------------------------------
@@ -269,9 +325,16 @@ def run(bench: Bench, rounds: int, loops: int) -> dict[str, list[float]]:
         bench.check()
         add("incident-sync, nothing changed", process(bench)[0])
         bench.flip()
+        gc.disable()  # as a run does
         for name, took in steps(bench).items():
             add(name, took)
+        gc.enable()
         bench.check()
+        if importlib.util.find_spec("mysql"):
+            bench.flip()
+            for name, took in floor(bench).items():
+                add(name, took)
+            bench.check()
         for name, way in WAYS.items():
             add(f"UPDATE of the changed: {name}", write_rows(bench, way, turn))
         if turn < loops:
@@ -310,6 +373,21 @@ def main() -> None:
     for name, values in found.items():
         spread = f"{min(values):,.3f} … {max(values):,.3f}"
         print(f"{name:58} {statistics.median(values):10,.3f}   ({spread})")
+    ratios(found)
+
+
+def ratios(found: dict[str, list[float]]) -> None:
+    """How many times as long one thing takes as another, of their medians."""
+    ours = "from the fetched document to the commit"
+    for one, other in (
+        ("row by row, guarded (no fetch, no history)", ours),
+        ("row by row, guarded (no fetch, no history)", "incident-sync, 1 % changed"),
+        (ours, "floor: SELECT and write, driver in C"),
+        ("  all but writing", "SELECT and JSON, driver in C"),
+    ):
+        if one in found and other in found:
+            ratio = statistics.median(found[one]) / statistics.median(found[other])
+            print(f"{one.strip()} ÷ {other}: {ratio:.1f}")
 
 
 if __name__ == "__main__":

@@ -385,17 +385,15 @@ def among(column: ColumnElement[int], ids: Iterable[int]) -> ColumnElement[bool]
 VALUE_END, ROW_END = "\x1f", "\x1e"  # ASCII's own marks for it
 
 
-def packed_sql(conn: Connection, values: Sequence[str], rows: str) -> str:
-    """A statement that gives how many rows a query `rows` has, its highest id, and `values` of them all as one text (or
-    its bytes in UTF-8), NULL as ''. A driver in Python takes far longer for many values than for one."""
+def packed(conn: Connection, texts: Sequence[str], numbers: Sequence[str]) -> str:
+    """An SQL aggregate that gives these columns of all rows as one text (or its bytes in UTF-8), NULL as ''. A driver
+    in Python takes far longer for many values than for one."""
     if is_mysql(conn):
         # As bytes: the columns of an adopted table may have character sets and collations that do not mix.
-        texts = (f"CAST(CONVERT(COALESCE({value}, '') USING utf8mb4) AS BINARY)" for value in values)
-        packed = f"GROUP_CONCAT(CONCAT_WS(X'1F', {', '.join(texts)}) SEPARATOR X'1E')"
-    else:
-        texts = (f"COALESCE({value}, '')" for value in values)
-        packed = f"group_concat({' || char(31) || '.join(texts)}, char(30))"
-    return f"SELECT COUNT(*), MAX(id), {packed} FROM ({rows}) AS t"
+        values = [f"CAST(CONVERT(COALESCE({text}, '') USING utf8mb4) AS BINARY)" for text in texts]
+        return f"GROUP_CONCAT(CONCAT_WS(X'1F', {', '.join([*values, *numbers])}) SEPARATOR X'1E')"
+    values = [f"COALESCE({text}, '')" for text in texts]
+    return f"group_concat({' || char(31) || '.join([*values, *numbers])}, char(30))"
 
 
 def joined_lines(conn: Connection, column: Any) -> ColumnElement[str]:

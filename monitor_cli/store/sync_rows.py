@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, func, select, text, update
 
-from monitor_cli.db import ROW_END, VALUE_END, AnyRow, among, is_mysql, packed_sql
+from monitor_cli.db import ROW_END, VALUE_END, AnyRow, among, is_mysql, packed
 from monitor_cli.schema import monitor
 from monitor_cli.store.channels import chunks
 from monitor_cli.types import Type
 
 BEFORE_ALL = -(2**63)  # an id
-BLOCK = 10_000  # rows read at once
+BLOCK = 20_000  # rows read at once
 # Rows locked and written at once: no more than channels.IN_LIST, for its reason.
 BATCH = 500
 
@@ -32,6 +32,7 @@ _WHOLE = (
     monitor.c.final_status,
     monitor.c.status_report,
 )
+_TEXTS = ("server_tag", "incident_status", "final_status")
 
 
 class Values(NamedTuple):
@@ -64,7 +65,12 @@ class Block(NamedTuple):
     text: str
 
     def lines(self) -> list[str]:
-        return self.text.split(ROW_END)
+        return self.text.split(ROW_END) if self.rows else []
+
+    def is_whole(self, values: int) -> bool:
+        """Whether it can be taken apart: nothing is missing, and no value has a mark in it."""
+        marks = self.text.count(ROW_END), self.text.count(VALUE_END)
+        return marks == (self.rows - 1, self.rows * (values - 1))
 
 
 def glimpse(line: str) -> Glimpse:
@@ -82,29 +88,31 @@ def blocks(conn: Connection, lowest: float | None) -> Iterator[Block]:
     """Every row, by id, in blocks, without a lock. The load is low that is under `lowest` (None: any).
 
     A block comes as one text: PyMySQL takes longer for each value than for all of it. docs/sync.md has it measured."""
-    values, last = _values(lowest), BEFORE_ALL
-    columns = "id, server_tag, incident_status, final_status, capacity, used"
-    rows = f"SELECT {columns} FROM {monitor.name} WHERE id > :last ORDER BY id LIMIT {BLOCK}"
-    statement, plain = text(packed_sql(conn, values, rows)), text(f"SELECT {', '.join(values)} FROM ({rows}) AS t")
+    numbers, last = [*_load(lowest), "id"], BEFORE_ALL
+    some = f"FROM {monitor.name} WHERE id > :last AND id <= :end"
+    whole = text(f"SELECT COUNT(*), {packed(conn, _TEXTS, numbers)} {some}")
+    single = text(f"SELECT {', '.join([*_TEXTS, *numbers])} {some} ORDER BY id")
+    ids = select(monitor.c.id).order_by(monitor.c.id).limit(BLOCK)
     while True:
-        count, end, packed = conn.execute(statement, {"last": last}).one()
-        if not count:
+        end = conn.execute(select(func.max(ids.where(monitor.c.id > last).subquery().c.id))).scalar()
+        if end is None:
             return
-        block = Block(count, end, packed.decode() if isinstance(packed, bytes) else packed or "")
-        if block.text.count(ROW_END) != count - 1 or block.text.count(VALUE_END) != count * (len(values) - 1):
-            lines = [_line(row) for row in conn.execute(plain, {"last": last})]
+        bounds = {"last": last, "end": end}
+        rows, content = conn.execute(whole, bounds).one()
+        block = Block(rows, end, content.decode() if isinstance(content, bytes) else content or "")
+        if rows and not block.is_whole(len(_TEXTS) + len(numbers)):
+            lines = [_line(row) for row in conn.execute(single, bounds)]
             block = Block(len(lines), end, ROW_END.join(lines))
         yield block
         last = end
 
 
-def _values(lowest: float | None) -> list[str]:
-    """The SQL of a row's values, in the order of Glimpse but for the id, which comes last."""
-    load = ["''", "''"]
-    if lowest is not None:  # a little lower, for stores do not count alike
-        high = f"capacity > 0 AND used > capacity * {max(0.0, lowest - 1e-6):.9f}"
-        load = [f"CASE WHEN {high} THEN {name} ELSE '' END" for name in ("capacity", "used")]
-    return ["server_tag", "incident_status", "final_status", *load, "id"]
+def _load(lowest: float | None) -> list[str]:
+    """The SQL of capacity and used where the load is not low, '' elsewhere."""
+    if lowest is None:
+        return ["''", "''"]
+    high = f"capacity > 0 AND used > capacity * {max(0.0, lowest - 1e-6):.9f}"  # lower, for stores do not count alike
+    return [f"CASE WHEN {high} THEN {name} ELSE '' END" for name in ("capacity", "used")]
 
 
 def _line(row: AnyRow) -> str:

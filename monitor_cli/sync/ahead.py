@@ -10,7 +10,7 @@ from monitor_cli.db import Database
 from monitor_cli.store import sync_rows
 from monitor_cli.store.sync_rows import Block
 
-BLOCKS = 16  # fetched and not yet looked at: 160 000 rows, of some 60 bytes
+BLOCKS = 8  # fetched and not yet looked at: 160 000 rows, of some 60 bytes
 _LOOK_UP_SECONDS = 0.2
 
 
