@@ -90,8 +90,9 @@ _NAMES = {"table": schema.monitor.name, "prefix": schema.PREFIX, "length": len(s
 def _read_mysql(conn: Connection) -> dict[str, Shape]:
     for _ in range(100):
         found = _glance(conn)
-        # A table that another session is just creating or dropping shows neither engine nor columns.
-        if all(shape.is_view or (shape.engine and shape.columns) for shape in found.values()):
+        # A table that another session is just creating or dropping shows no engine, no columns or no keys. One that has
+        # no primary key for good costs two seconds here, and is refused then.
+        if all(shape.is_view or (shape.engine and shape.columns and shape.primary_key) for shape in found.values()):
             break
         time.sleep(0.02)
     return found
