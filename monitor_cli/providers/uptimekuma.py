@@ -113,7 +113,8 @@ def _names(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _component(key: str, name: str, beats: Any) -> Component:
     if beats is not None and not isinstance(beats, list):
         raise ShapeError(f"the beats of monitor {text(key)} are no list")
-    newest: Any = next((beat for beat in reversed(beats or ()) if beat not in (0, None)), None)
+    newest_first: list[Any] = list(reversed(beats or []))
+    newest = next((beat for beat in newest_first if beat not in (0, None)), None)
     if newest is None:
         return Component(key, name, _NOTHING, None)
     code = number(newest.get("status")) if isinstance(newest, dict) else None
