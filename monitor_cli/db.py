@@ -10,7 +10,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from configparser import Error as ParserError
+from configparser import RawConfigParser
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,7 +164,9 @@ class Database:
         except exc.TimeoutError as error:
             raise DatabaseAway(f"the database {self.where} has no connection left for us") from error
         except UnicodeEncodeError as error:  # bytes on a command line or in a file's name that are not UTF-8
-            raise MonitorError(f"this is not text that can be stored: {error.object!a}") from error
+            # Only the odd characters: what stands around them may be a whole statement with secrets in it.
+            odd = error.object[error.start : error.end][:20]
+            raise MonitorError(f"this is not text that can be stored: {odd!a}") from None
         except exc.NoSuchModuleError as error:  # pragma: no cover - _parse refuses it first
             raise ConfigError(f"database_url: {error}") from error
 
@@ -239,7 +243,11 @@ def _check_option_file(url: URL) -> None:
     if not isinstance(path, str):
         return
     try:
-        Path(path).expanduser().open("rb").close()
+        RawConfigParser(strict=False, allow_no_value=True).read_string(Path(path).expanduser().read_text("utf-8"))
+    except (ParserError, UnicodeDecodeError):
+        raise ConfigError(
+            f"database_url: read_default_file {path} is no MySQL option file", "it has [client] and lines of key=value"
+        ) from None
     except OSError as error:
         raise ConfigError(
             f"database_url: read_default_file {path}: {error.strerror}", "check the path and who may read it"
@@ -247,6 +255,7 @@ def _check_option_file(url: URL) -> None:
 
 
 _WORKING: dict[str, Any] = {
+    "hide_parameters": True,  # secrets are among them, and an error's text reaches logs
     "isolation_level": "READ COMMITTED",
     "pool_pre_ping": True,
     "connect_args": {"connect_timeout": 10, "read_timeout": 120, "write_timeout": 120},
@@ -290,9 +299,12 @@ def _sqlite_engine(url: URL, create: bool, serving: bool) -> Engine:
     if path and path != ":memory:" and not path.startswith("file:"):
         if create:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # SQLite says it in its own words
+                Path(path).touch(mode=0o600)  # it holds the customers' secrets; -wal and -shm get the same mode
         elif not Path(path).exists():
             raise ConfigError(f"the database {path} does not exist", "run: monitor-cli db upgrade")
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **(_POOL if serving else {}))
+    mode = _POOL if serving else {"hide_parameters": True}
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **mode)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:

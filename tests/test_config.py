@@ -301,10 +301,23 @@ def test_the_files_shown_in_the_docs_can_be_read(cli: Cli, tmp_path: Path) -> No
     assert len(examples) == 2
     for text in examples:
         for path in re.findall(r"/etc/monitor-cli/[\w.-]+", text):
-            (tmp_path / Path(path).name).write_text("sqlite:///x.db")
+            (tmp_path / Path(path).name).write_text("[client]\n" if path.endswith(".cnf") else "sqlite:///x.db")
         (tmp_path / "config.toml").write_text(text.replace("/etc/monitor-cli", str(tmp_path)))
         cli("--config", str(tmp_path / "config.toml"), "config", "check").quiet()
 
 
 def toml_of(page: Path) -> list[str]:
     return re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+
+
+def test_an_option_file_that_is_none_is_refused_without_a_word_of_it(make_cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "my.cnf").write_text("password=hunter2\n[client]\n")
+    result = make_cli(f"mysql+pymysql://127.0.0.1:1/x?read_default_file={tmp_path}/my.cnf")("account", "list")
+    assert result.code == 78
+    assert "no MySQL option file" in result.err
+    assert "hunter2" not in result.err
+
+
+def test_the_embedded_database_is_its_owners_alone(make_cli: Any, tmp_path: Path) -> None:
+    make_cli(f"sqlite:///{tmp_path}/own.db").ok("db", "upgrade")
+    assert (tmp_path / "own.db").stat().st_mode & 0o777 == 0o600
