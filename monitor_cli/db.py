@@ -254,8 +254,8 @@ def _check_option_file(url: URL) -> None:
         ) from None
 
 
+_ALWAYS: dict[str, Any] = {"hide_parameters": True}  # secrets are among them, and an error's text reaches logs
 _WORKING: dict[str, Any] = {
-    "hide_parameters": True,  # secrets are among them, and an error's text reaches logs
     "isolation_level": "READ COMMITTED",
     "pool_pre_ping": True,
     "connect_args": {"connect_timeout": 10, "read_timeout": 120, "write_timeout": 120},
@@ -270,7 +270,6 @@ _POOL: dict[str, Any] = {
     "max_overflow": 0,
     "pool_timeout": 5,
     "pool_use_lifo": True,
-    "hide_parameters": True,
 }
 _SERVING = {**_POOL, "connect_args": {"connect_timeout": 3, "read_timeout": 10, "write_timeout": 10}}
 
@@ -279,7 +278,7 @@ def _engine(url: URL, create: bool, serving: bool) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, create, serving)
     try:
-        engine = create_engine(url, pool_recycle=3600, **(_SERVING if serving else _WORKING))
+        engine = create_engine(url, pool_recycle=3600, **(_SERVING if serving else _WORKING), **_ALWAYS)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"database_url: {error}") from None
     event.listen(engine, "connect", _mysql_session)
@@ -303,7 +302,7 @@ def _sqlite_engine(url: URL, create: bool, serving: bool) -> Engine:
                 Path(path).touch(mode=0o600)  # it holds the customers' secrets; -wal and -shm get the same mode
         elif not Path(path).exists():
             raise ConfigError(f"the database {path} does not exist", "run: monitor-cli db upgrade")
-    mode = _POOL if serving else {"hide_parameters": True}
+    mode = {**(_POOL if serving else {}), **_ALWAYS}
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **mode)
 
     @event.listens_for(engine, "connect")
