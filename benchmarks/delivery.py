@@ -31,7 +31,8 @@ from sqlalchemy import insert, text
 
 from benchmarks.receivers import SlowReceiver, TimingReceiver, nginx
 from monitor_cli import migrate, schema
-from monitor_cli.db import Database, now_ms
+from monitor_cli.db import Database
+from monitor_cli.dialect import now_ms
 from tests.support.mariadb import MariaDB
 
 SCRIPT = Path(sys.executable).parent / "monitor-cli"

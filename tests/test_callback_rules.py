@@ -24,8 +24,8 @@ import standardwebhooks
 from sqlalchemy import event, insert, update
 
 from monitor_cli import schema
-from monitor_cli.db import now_ms
 from monitor_cli.delivery import courier
+from monitor_cli.dialect import now_ms
 from monitor_cli.outbound.resolver import Resolver
 from monitor_cli.outbound.signing import new_secret
 from monitor_cli.store import claims, planning, settling

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import select, update
 
 from monitor_cli import schema
-from monitor_cli.db import now_ms
 from monitor_cli.delivery.desk import Desk
 from monitor_cli.delivery.slots import Shares
+from monitor_cli.dialect import now_ms
 from monitor_cli.store import claims, settling
 from monitor_cli.types import Type
 from tests.support.cli import Cli

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from monitor_cli import schema
-from monitor_cli.db import now_ms
+from monitor_cli.dialect import now_ms
 from tests.support.cli import Cli
 from tests.support.http import Answer, Receiver
 from tests.support.stores import Store

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 
 from monitor_cli import schema
-from monitor_cli.db import Database, now_ms
+from monitor_cli.db import Database
+from monitor_cli.dialect import now_ms
 from monitor_cli.store import claims, outbox, planning, settling
 from monitor_cli.types import Region, Type, Unit
 from tests.support.stores import Store

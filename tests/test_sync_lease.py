@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from monitor_cli import schema
-from monitor_cli.db import now_ms
+from monitor_cli.dialect import now_ms
 from monitor_cli.store import leases
 from monitor_cli.sync.run import LEASE, LEASE_MS
 from tests.support.cli import SCRIPT, Cli

@@ -21,7 +21,8 @@ from sqlalchemy import table as table_of
 
 from alembic import command
 from monitor_cli import schema
-from monitor_cli.db import NEWER_HINT, Database, code_of, is_mysql
+from monitor_cli.db import NEWER_HINT, Database, code_of
+from monitor_cli.dialect import is_mysql
 from monitor_cli.errors import ConfigError, MonitorError
 from monitor_cli.migrate import adoption, shape
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, exc, text
 
 from monitor_cli import schema
-from monitor_cli.db import is_mysql
+from monitor_cli.dialect import is_mysql
 
 # Bytes of an integer, characters of a text (of four bytes each, where the limit is one of bytes).
 _INTEGERS = {"tinyint": 1, "bool": 1, "boolean": 1, "smallint": 2, "mediumint": 3, "int": 4, "integer": 4, "bigint": 8}

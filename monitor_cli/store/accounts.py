@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, Table, delete, func, insert, inspect, select, update
 
-from monitor_cli.db import upsert
+from monitor_cli.dialect import upsert
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import account, callback, number, subscription
 from monitor_cli.store import outbox

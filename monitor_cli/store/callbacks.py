@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
-from monitor_cli.db import AnyRow, now_ms
+from monitor_cli.db import AnyRow
+from monitor_cli.dialect import now_ms
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import account, callback, change, owed
 from monitor_cli.store import accounts, outbox

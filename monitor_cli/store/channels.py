@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, select
 
-from monitor_cli.db import among
+from monitor_cli.dialect import among
 from monitor_cli.schema import monitor, number
 from monitor_cli.types import Region, Type, Unit
 

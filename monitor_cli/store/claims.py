@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, func, select, text, tuple_, update
 
-from monitor_cli.db import AnyRow, among, ids_parameter, is_mysql, joined_lines, now_ms
+from monitor_cli.db import AnyRow
+from monitor_cli.dialect import among, ids_parameter, is_mysql, joined_lines, now_ms
 from monitor_cli.schema import callback, delivery, number, owed, subscription
 from monitor_cli.store.channels import chunks, types_of, whole_numbers
 from monitor_cli.types import Region, Type, Unit

@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
-from monitor_cli.db import AnyRow, among
+from monitor_cli.db import AnyRow
+from monitor_cli.dialect import among
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import account, attempt, callback, delivery
 from monitor_cli.store import accounts

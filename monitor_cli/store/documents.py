@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select
 
-from monitor_cli.db import now_ms
+from monitor_cli.dialect import now_ms
 from monitor_cli.schema import document, source
 from monitor_cli.store.channels import chunks
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from monitor_cli.db import insert_rows
+from monitor_cli.dialect import insert_rows
 from monitor_cli.schema import change
 from monitor_cli.store.channels import chunks
 from monitor_cli.types import LOAD

@@ -9,7 +9,7 @@ import secrets
 
 from sqlalchemy import ColumnElement, Connection, and_, case, select, update
 
-from monitor_cli.db import now_sql, upsert
+from monitor_cli.dialect import now_sql, upsert
 from monitor_cli.schema import lease
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, insert, select
 
 from monitor_cli.csvfile import BadLines, Line
-from monitor_cli.db import among, upsert
+from monitor_cli.dialect import among, upsert
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import account, monitor, number
 from monitor_cli.store import accounts

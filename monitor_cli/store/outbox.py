@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, Connection, Insert, case, delete, insert, literal, literal_column, select, update
 
-from monitor_cli.db import among, greatest, now_ms, upsert
+from monitor_cli.dialect import among, greatest, now_ms, upsert
 from monitor_cli.schema import callback, delivery, number, owed
 from monitor_cli.store.channels import chunks, types_of
 from monitor_cli.types import Region, Type, Unit

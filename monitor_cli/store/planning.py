@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Select, and_, case, delete, func, insert, literal, select, update
 
-from monitor_cli.db import AnyRow, greatest, now_ms, upsert
+from monitor_cli.db import AnyRow
+from monitor_cli.dialect import greatest, now_ms, upsert
 from monitor_cli.schema import callback, change, delivery, monitor, number, owed, plan, subscription
 from monitor_cli.store.channels import chunks, types_of
 from monitor_cli.types import Region, Type, Unit, worst

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
-from monitor_cli.db import AnyRow, among
+from monitor_cli.db import AnyRow
+from monitor_cli.dialect import among
 from monitor_cli.schema import account, callback, change, delivery, owed, subscription
 from monitor_cli.store import accounts, callbacks, outbox
 from monitor_cli.types import Region, Unit

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select
 
-from monitor_cli.db import now_ms, upsert
+from monitor_cli.dialect import now_ms, upsert
 from monitor_cli.schema import condition, source
 from monitor_cli.store.channels import chunks
 

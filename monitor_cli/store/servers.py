@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from monitor_cli.db import AnyRow, now_ms
+from monitor_cli.db import AnyRow
+from monitor_cli.dialect import now_ms
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import monitor
 from monitor_cli.store import history

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, literal, select, text, update
 
-from monitor_cli.db import among, ids_parameter, insert_rows, is_mysql, now_ms
+from monitor_cli.dialect import among, ids_parameter, insert_rows, is_mysql, now_ms
 from monitor_cli.schema import attempt, callback, delivery, owed
 from monitor_cli.types import Type, Unit
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, select
 
-from monitor_cli.db import upsert
+from monitor_cli.dialect import upsert
 from monitor_cli.schema import standing
 from monitor_cli.store.channels import chunks
 from monitor_cli.types import Type

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select, text, update
 
-from monitor_cli.db import ROW_END, VALUE_END, AnyRow, among, is_mysql, packed
+from monitor_cli.db import AnyRow
+from monitor_cli.dialect import ROW_END, VALUE_END, among, is_mysql, packed
 from monitor_cli.schema import monitor
 from monitor_cli.store.channels import chunks
 from monitor_cli.types import Type

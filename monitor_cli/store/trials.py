@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, insert, literal_column, select, update
 
-from monitor_cli.db import joined_lines, now_ms, upsert
+from monitor_cli.dialect import joined_lines, now_ms, upsert
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import delivery, monitor, number, owed
 from monitor_cli.store import callbacks

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from monitor_cli.db import ROW_END, VALUE_END, Connection, now_ms
+from monitor_cli.db import Connection
+from monitor_cli.dialect import ROW_END, VALUE_END, now_ms
 from monitor_cli.store import history, reports, standings, sync_rows
 from monitor_cli.store.standings import Standing
 from monitor_cli.store.sync_rows import Block, Values

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from monitor_cli import schema
-from monitor_cli.db import Database, now_ms
+from monitor_cli.db import Database
+from monitor_cli.dialect import now_ms
 from tests.support.world import SECRET
 
 Unit = tuple[int, str]  # channel, region code

@@ -16,7 +16,8 @@ from typing import TypeVar
 from sqlalchemy import Connection, func, select, update
 
 from monitor_cli import schema
-from monitor_cli.db import Database, now_ms
+from monitor_cli.db import Database
+from monitor_cli.dialect import now_ms
 from monitor_cli.errors import DatabaseAway
 from monitor_cli.store import callbacks
 from tests.fault.scene import Scene, Unit

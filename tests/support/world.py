@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, func, select, update
 
 from monitor_cli import schema
-from monitor_cli.db import Database, now_ms
+from monitor_cli.db import Database
+from monitor_cli.dialect import now_ms
 
 SECRET = "whsec_" + base64.b64encode(b"a secret for tests, 32 bytes long").decode()
 

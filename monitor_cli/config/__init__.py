@@ -1,0 +1,148 @@
+"""Settings: flag > environment (MONITOR_*) > TOML file > default, and where each value came from.
+
+A setting is one line of the Settings class; its environment name, its key in the file and `config show` follow from it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from monitor_cli.config.source import Source as Source
+from monitor_cli.config.source import as_sources
+from monitor_cli.config.source import with_secrets as with_secrets
+from monitor_cli.config.values import Network as Network
+from monitor_cli.config.values import (
+    as_file,
+    as_integer,
+    as_networks,
+    as_number,
+    as_seconds_list,
+    as_text,
+    read_secret_file,
+    read_table,
+    read_value,
+    reason,
+    setting,
+)
+from monitor_cli.config.values import header_fault as header_fault
+from monitor_cli.errors import ConfigError
+
+SYSTEM_FILE = Path("/etc/monitor-cli/config.toml")
+
+
+def _default_database() -> str:
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return f"sqlite:///{Path(base) / 'monitor-cli' / 'monitor.db'}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting with its value; `origins` says where each came from (flag, environment, file, default)."""
+
+    database_url: str = setting("", as_text, "where the tables are, as an SQLAlchemy URL", secret=True)
+    database_url_file: str = setting("", as_text, "a file that holds database_url")
+    incident_url: str = setting("", as_text, "one source, where the file names none")
+    sources: tuple[Source, ...] = setting((), as_sources, "the upstream incident APIs")
+    confirm: int = setting(1, as_integer(1, 1000), "syncs in a row that have to see a new type before it counts")
+    capacity_warning: float = setting(0.0, as_number(0, 2), "used/capacity from which a server is warning; 0: off")
+    capacity_critical: float = setting(0.0, as_number(0, 2), "used/capacity from which a server is critical; 0: off")
+    allow_networks: tuple[Network, ...] = setting((), as_networks, "private networks that callbacks may reach")
+    deny_networks: tuple[Network, ...] = setting((), as_networks, "further networks that callbacks may not reach")
+    concurrency: int = setting(256, as_integer(1, 4096), "callback requests in flight at once")
+    max_seconds: float = setting(55.0, as_number(0, 86400), "how long a callback-run works, in seconds")
+    processes: int = setting(0, as_integer(0, 64), "processes of a callback-run; 0: one for each core, at most 4")
+    connect_timeout: float = setting(5.0, as_number(0.05, 60), "seconds for reaching a customer's server")
+    total_timeout: float = setting(15.0, as_number(0.1, 120), "seconds for a whole callback request")
+    slow_lane: int = setting(2048, as_integer(1, 100_000), "requests in flight that have taken over a second")
+    ca_file: str = setting("", as_file, "certificate authorities for callbacks, instead of the system's")
+    lease_seconds: float = setting(
+        60.0, as_number(1, 3600), "how long a claimed delivery is held; never less than twice total_timeout and 10 s"
+    )
+    retry_schedule: tuple[float, ...] = setting(
+        (5, 300, 1800, 7200, 18000, 36000, 36000), as_seconds_list, "seconds before each retry of a delivery"
+    )
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+
+def names() -> list[Field[Any]]:
+    """The fields that are settings, in the order of `config show`."""
+    return [f for f in fields(Settings) if f.name != "origins"]
+
+
+def env_name(name: str) -> str:
+    return "MONITOR_" + name.upper()
+
+
+def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Settings:
+    """Read the settings. `path` is --config's; `flags` are values given on the command line, None where not given.
+    Raises ConfigError (78) with the key, where it stands and the nearest known one."""
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {f.name: "default" for f in names()}
+    file = _find_file(path, environ)
+    if file is not None:
+        values.update(read_table(Settings, _read_file(file), str(file)))
+        origins.update(dict.fromkeys(values, f"file {file}"))
+    for f in names():
+        if (raw := environ.get(env_name(f.name))) is not None and f.name != "sources":
+            values[f.name] = read_value(f, raw, f"the environment variable {env_name(f.name)}")
+            origins[f.name] = f"environment {env_name(f.name)}"
+    for key, value in (flags or {}).items():
+        if value is not None:
+            values[key] = value
+            origins[key] = "flag"
+    _resolve_database(values, origins)
+    return Settings(**values, origins=origins)
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigError (78) where two settings contradict each other."""
+    warning, critical = settings.capacity_warning, settings.capacity_critical
+    if warning and critical and critical < warning:
+        raise ConfigError(
+            f"capacity_critical ({critical:g}) is below capacity_warning ({warning:g})",
+            "a server would be critical before it is warning: raise capacity_critical, or set one to 0 (off)",
+        )
+    if settings.connect_timeout > settings.total_timeout:
+        raise ConfigError(
+            f"connect_timeout ({settings.connect_timeout:g}) is above total_timeout ({settings.total_timeout:g})",
+            "connecting is a part of the whole request: lower connect_timeout, or raise total_timeout",
+        )
+
+
+def _resolve_database(values: dict[str, Any], origins: dict[str, str]) -> None:
+    """Where both name the database, the URL and the file with it, the one that was said closer by counts."""
+
+    def nearness(name: str) -> int:
+        return ("default", "file", "environment", "flag").index(origins[name].split()[0])
+
+    file = values.get("database_url_file")
+    if values.get("database_url") and (not file or nearness("database_url") >= nearness("database_url_file")):
+        return
+    if file:
+        values["database_url"] = read_secret_file(file, "database_url_file")
+        origins["database_url"] = f"file {file}"
+    else:
+        values["database_url"] = _default_database()
+
+
+def _find_file(path: str | None, environ: Mapping[str, str]) -> Path | None:
+    chosen = path or environ.get("MONITOR_CONFIG")
+    if chosen:
+        return Path(chosen)
+    return SYSTEM_FILE if SYSTEM_FILE.exists() else None
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"the configuration file {file}: {reason(error)}", "check --config and MONITOR_CONFIG"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the configuration file {file} is not TOML: {error}") from None

@@ -1,0 +1,103 @@
+"""Every difference between the stores that a statement meets: clocks, upserts, aggregates, many rows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, BindParameter, Connection, Insert, Table, bindparam, func, literal_column, text
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.sql.elements import ColumnElement
+
+
+def is_mysql(conn: Connection) -> bool:
+    return conn.dialect.name in ("mysql", "mariadb")
+
+
+def now_sql(conn: Connection) -> ColumnElement[int]:
+    """The database's clock in milliseconds since 1970, as an SQL expression."""
+    return literal_column(now_text(conn))
+
+
+def now_text(conn: Connection) -> str:
+    """The same as text, for statements written as text."""
+    if is_mysql(conn):
+        return "CAST(UNIX_TIMESTAMP(NOW(3))*1000 AS SIGNED)"
+    return "CAST((julianday('now')-2440587.5)*86400000 AS INTEGER)"
+
+
+def now_ms(conn: Connection) -> int:
+    """The database's clock now, milliseconds since 1970."""
+    return int(conn.execute(text(f"SELECT {now_text(conn)}")).scalar_one())
+
+
+def upsert(
+    conn: Connection,
+    table: Table,
+    key: Sequence[str],
+    update: Callable[[Any, Table], Mapping[str, Any]],
+    select: Any = None,
+) -> Insert:
+    """INSERT that updates where the key exists. `update(new, old)` gives the SET list from the new row's and the old
+    row's columns; with `select` = (column names, SELECT) the rows come from the database itself."""
+    if is_mysql(conn):
+        my = mysql.insert(table)
+        if select is not None:
+            my = my.from_select(*select)
+        return my.on_duplicate_key_update(list(update(my.inserted, table).items()))  # a list keeps its order
+    lite = sqlite.insert(table)
+    if select is not None:
+        lite = lite.from_select(*select)
+    return lite.on_conflict_do_update(index_elements=list(key), set_=dict(update(lite.excluded, table)))
+
+
+def insert_rows(
+    conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[int | str | None]], tail: str = ""
+) -> None:
+    """INSERT many rows in one statement. Whole numbers and NULL stand in its text: the driver takes far longer to
+    escape a value than to send it."""
+    mark = "%s" if is_mysql(conn) else "?"
+    texts: list[str] = []
+    groups = []
+    for row in rows:
+        marks = [str(v) if type(v) is int else "NULL" if v is None else mark for v in row]
+        texts += [v for v in row if type(v) is str]
+        groups.append(f"({','.join(marks)})")
+    if groups:
+        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {','.join(groups)} {tail}"
+        conn.exec_driver_sql(statement, tuple(texts))
+
+
+def ids_parameter(name: str, ids: Iterable[int] | None = None) -> BindParameter[Any]:
+    """A parameter for an IN list of ids, written into the statement's text; see insert_rows."""
+    return bindparam(name, None if ids is None else list(ids), BigInteger(), expanding=True, literal_execute=True)
+
+
+def among(column: ColumnElement[int], ids: Iterable[int]) -> ColumnElement[bool]:
+    """Whether an id is one of these."""
+    return column.in_(ids_parameter("ids", ids))
+
+
+VALUE_END, ROW_END = "\x1f", "\x1e"  # ASCII's own marks for it
+
+
+def packed(conn: Connection, texts: Sequence[str], numbers: Sequence[str]) -> str:
+    """An SQL aggregate that gives these columns of all rows as one text (or its bytes in UTF-8), NULL as ''. A driver
+    in Python takes far longer for many values than for one."""
+    if is_mysql(conn):
+        # As bytes: the columns of an adopted table may have character sets and collations that do not mix.
+        values = [f"CAST(CONVERT(COALESCE({text}, '') USING utf8mb4) AS BINARY)" for text in texts]
+        return f"GROUP_CONCAT(CONCAT_WS(X'1F', {', '.join([*values, *numbers])}) SEPARATOR X'1E')"
+    values = [f"COALESCE({text}, '')" for text in texts]
+    return f"group_concat({' || char(31) || '.join([*values, *numbers])}, char(30))"
+
+
+def joined_lines(conn: Connection, column: Any) -> ColumnElement[str]:
+    """A group's values as one text, a line each."""
+    if is_mysql(conn):
+        return func.group_concat(column.op("SEPARATOR")(literal_column("'\n'")))
+    return func.group_concat(column, "\n")
+
+
+def greatest(conn: Connection, *values: Any) -> ColumnElement[Any]:
+    return func.greatest(*values) if is_mysql(conn) else func.max(*values)
