@@ -4,6 +4,9 @@
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 ARGS ?=
+# The suite goes to several processes (tests/conftest.py says how many); what ARGS chooses runs in one, so that -s, -x
+# and --pdb do what they say. `make test ARGS="-n auto …"` has it otherwise.
+WORKERS ?= $(if $(ARGS),0,auto)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test fault bench lint format types clean venv mariadb
@@ -15,7 +18,7 @@ demo: $(INSTALLED) ## an outage from a status page to customers, played on this 
 	@$(BIN)/monitor-cli demo $(ARGS)
 
 test: $(INSTALLED) mariadb ## the whole suite, on SQLite and on a MariaDB of its own (ARGS="tests/test_x.py -k word")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 fault: $(INSTALLED) mariadb ## minutes of killed workers and databases: nothing lost, nothing stale (ARGS="--seconds 60 --seed 7")
 	@$(BIN)/python -m tests.fault.chaos $(ARGS)
@@ -34,7 +37,7 @@ format: $(INSTALLED) ## put the format right
 	@$(BIN)/ruff format .
 
 types: $(INSTALLED) ## mypy, strict
-	@$(BIN)/mypy
+	@$(BIN)/mypy --no-incremental
 
 clean: ## remove .venv, caches and build products
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,6 +32,16 @@ for _name in list(os.environ):
         del os.environ[_name]
 
 
+# --- several workers (make test: pytest-xdist) ------------------------------------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means: a worker a core, and at least two, since the suite waits more than it works. Each has a
+    MariaDB of its own, so there is a limit."""
+    return min(max(2, len(os.sched_getaffinity(0))), 8)
+
+
 # --- the network guard ------------------------------------------------------------------------------------------------
 
 

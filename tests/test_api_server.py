@@ -23,6 +23,7 @@ from monitor_cli.api import body as body_room
 from monitor_cli.db import Database
 from tests.support.cli import Cli, Running
 from tests.support.mariadb import MariaDB
+from tests.support.ports import free_port
 from tests.support.stores import Store
 from tests.support.world import World
 
@@ -139,8 +140,8 @@ def test_it_says_where_it_serves_and_ends_without_a_word(serving: Serving):
     assert result.err == f"monitor-cli: serving http://127.0.0.1:{serving.port}/v1/ with 2 workers\n"
 
 
-def test_interrupted_and_quiet(acme: int, cli: Cli, make_port: Callable[[], int]):
-    port = make_port()
+def test_interrupted_and_quiet(acme: int, cli: Cli):
+    port = free_port()
     running = cli.start("-q", "serve-api", "--host", "localhost", "--port", str(port), "--workers", "1")
     with ExitStack() as held:
         end = time.monotonic() + 60
@@ -162,16 +163,6 @@ def test_told_to_stop_while_it_starts(acme: int, cli: Cli):
         started = time.monotonic()
         assert running.terminate().code == 0
         assert time.monotonic() - started < serve.STOP_SECONDS - 5
-
-
-@pytest.fixture
-def make_port() -> Callable[[], int]:
-    def make() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return make
 
 
 def test_the_key_reaches_no_log(acme: int, start: Callable[..., Serving]):

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -25,6 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pymysql
+
+from tests.support.ports import free_port
 
 _PLACES = ("/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/libexec", "/usr/bin", "/usr/local/bin")
 _SHARES = ("share/mysql", "share/mariadb")
@@ -111,7 +111,7 @@ class MariaDB:
         if first:
             self._initialise()
         for _ in range(20):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             self._spawn(port)
             if self._answers(timeout, first):
                 self.port = port
@@ -277,16 +277,6 @@ class MariaDB:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(30)
-
-
-def _free_port() -> int:
-    """A free port below the ephemeral range, so that no outgoing connection takes it during a restart."""
-    for _ in range(200):
-        port = random.SystemRandom().randrange(15000, 32000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no free port between 15000 and 32000")
 
 
 def _die_with_parent() -> None:

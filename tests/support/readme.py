@@ -15,7 +15,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.support.ports import free_port
 
 _FENCE = re.compile(r"^\s*(`{3,}|~{3,})\s*([\w-]*)\s*$")
 _NOT_RUN = re.compile(r"^\s*<!-- not run:\s*(\S.*?)\s*-->\s*$")
@@ -120,7 +121,7 @@ def with_free_ports(found: Sequence[Command]) -> list[Command]:
     ports: dict[str, str] = {}
 
     def free(match: re.Match[str]) -> str:
-        return ports.setdefault(match[0], str(_free_port()))
+        return ports.setdefault(match[0], str(free_port()))
 
     explicit = [c._replace(text=_SERVE.sub(rf"\g<0> --port {_DEFAULT_PORT}", c.text)) for c in found]
     return [c._replace(text=_PORT.sub(free, c.text)) for c in explicit]
@@ -187,12 +188,6 @@ def _has_members(shell: subprocess.Popen[bytes]) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def environment(home: Path, base: Mapping[str, str]) -> dict[str, str]:
