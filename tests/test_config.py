@@ -96,6 +96,53 @@ def test_database_url_file(write: Callable[[str], str], tmp_path: Path) -> None:
     assert config.load(in_file, {}).database_url == "sqlite:///y.db"
 
 
+def test_a_credential_of_the_service_manager(write: Callable[[str], str], tmp_path: Path) -> None:
+    """LoadCredential=database_url:…, closer than the file, farther than a variable; `config show` names it."""
+    given = tmp_path / "credentials"
+    given.mkdir()
+    environ = {"CREDENTIALS_DIRECTORY": str(given)}
+    path = write('database_url = "sqlite:///file.db"')
+    assert config.load(path, environ).origins["database_url"] == f"file {path}"
+    (given / "database_url").write_text("sqlite:///credential.db\n")
+    (given / "concurrency").write_text("3")  # no secret: not looked for
+    settings = config.load(path, environ)
+    assert (settings.database_url, settings.concurrency) == ("sqlite:///credential.db", 256)
+    assert settings.origins["database_url"] == f"credential {given / 'database_url'}"
+    closer = {**environ, "MONITOR_DATABASE_URL": "sqlite:///variable.db"}
+    assert config.load(path, closer).database_url == "sqlite:///variable.db"
+    (tmp_path / "url").write_text("sqlite:///other.db")
+    closer = {**environ, "MONITOR_DATABASE_URL_FILE": str(tmp_path / "url")}
+    assert config.load(path, closer).database_url == "sqlite:///other.db"
+    in_file = write(f'database_url_file = "{tmp_path / "url"}"')
+    assert config.load(in_file, environ).database_url == "sqlite:///credential.db"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b" \n", "the file is empty"), (b"\xff", "is not UTF-8 text"), (None, "Is a directory")]
+)
+def test_a_credential_that_cannot_be_read_is_no_default(
+    cli: Cli, tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    if content is None:
+        (tmp_path / "database_url").mkdir()
+    else:
+        (tmp_path / "database_url").write_bytes(content)
+    result = cli("config", "show", env={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert (result.code, result.out) == (78, "")
+    assert f"the credential database_url {tmp_path}/database_url: {reason}" in result.err
+
+
+@pytest.mark.parametrize("start", ["$CREDENTIALS_DIRECTORY", "${CREDENTIALS_DIRECTORY}"])
+def test_a_secret_s_file_may_be_a_credential(cli: Cli, write: Callable[[str], str], tmp_path: Path, start: str) -> None:
+    path = write(f'database_url_file = "{start}/url"')
+    (tmp_path / "url").write_text("sqlite:////var/lib/monitor.db")
+    found = shown(cli, "--config", path, env={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert found["database_url"]["value"] == "sqlite:////var/lib/monitor.db"
+    result = cli("--config", path, "config", "show")
+    assert result.code == 78
+    assert f"database_url_file {start}/url: $CREDENTIALS_DIRECTORY is set by a service manager alone" in result.err
+
+
 def test_the_default_database_is_in_the_users_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     monkeypatch.setenv("HOME", "/home/ops")

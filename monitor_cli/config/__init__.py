@@ -1,4 +1,4 @@
-"""Settings: flag > environment (MONITOR_*) > TOML file > default, and where each value came from.
+"""Settings: flag > environment (MONITOR_*) > credential > TOML file > default, and where each value came from.
 
 A setting is one line of the Settings class; its environment name, its key in the file and `config show` follow from it.
 """
@@ -23,6 +23,7 @@ from monitor_cli.config.values import (
     as_number,
     as_seconds_list,
     as_text,
+    find_credential,
     read_secret_file,
     read_table,
     read_value,
@@ -42,7 +43,8 @@ def _default_database() -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """Every setting with its value; `origins` says where each came from (flag, environment, file, default)."""
+    """Every setting with its value; `origins` says where each came from (flag, environment, credential, file,
+    default). A secret one may be a credential of the service manager."""
 
     database_url: str = setting("", as_text, "where the tables are, as an SQLAlchemy URL", secret=True)
     database_url_file: str = setting("", as_text, "a file that holds database_url")
@@ -88,6 +90,10 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         values.update(read_table(Settings, _read_file(file), str(file)))
         origins.update(dict.fromkeys(values, f"file {file}"))
     for f in names():
+        if f.metadata["secret"] and (credential := find_credential(f.name, environ)) is not None:
+            where = f"the credential {f.name}"
+            values[f.name] = read_value(f, read_secret_file(str(credential), where), where)
+            origins[f.name] = f"credential {credential}"
         if (raw := environ.get(env_name(f.name))) is not None and f.name != "sources":
             values[f.name] = read_value(f, raw, f"the environment variable {env_name(f.name)}")
             origins[f.name] = f"environment {env_name(f.name)}"
@@ -118,7 +124,7 @@ def _resolve_database(values: dict[str, Any], origins: dict[str, str]) -> None:
     """Where both name the database, the URL and the file with it, the one that was said closer by counts."""
 
     def nearness(name: str) -> int:
-        return ("default", "file", "environment", "flag").index(origins[name].split()[0])
+        return ("default", "file", "credential", "environment", "flag").index(origins[name].split()[0])
 
     file = values.get("database_url_file")
     if values.get("database_url") and (not file or nearness("database_url") >= nearness("database_url_file")):

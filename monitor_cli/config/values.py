@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import Field, field, fields
 from pathlib import Path
 from typing import Any
 
 from monitor_cli.errors import ConfigError
 
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -48,15 +51,43 @@ def read_value(f: Field[Any], value: object, where: str) -> Any:
 
 
 def reason(error: Exception) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else "is not UTF-8 text"
+    if isinstance(error, UnicodeDecodeError):
+        return "is not UTF-8 text"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def find_credential(name: str, environ: Mapping[str, str]) -> Path | None:
+    """The file of a credential that the service manager hands over (systemd.exec(5), LoadCredential=); None where
+    there is none of this name."""
+    directory = environ.get(CREDENTIALS)
+    if not directory:
+        return None
+    path = Path(directory, name)
+    with suppress(PermissionError):  # it may be there: reading it says why not
+        return path if path.exists() else None
+    return path
 
 
 def read_secret_file(path: str, setting_name: str) -> str:
-    """What a file that holds a secret says, without blanks around it. Raises ConfigError where it cannot be read."""
+    """What a file that holds a secret says, without blanks around it. A path may begin with $CREDENTIALS_DIRECTORY/.
+    Raises ConfigError where the file cannot be read, or says nothing: no default takes the place of a secret."""
     try:
-        return Path(path).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        text = Path(_expanded(path)).read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{setting_name} {path}: {reason(error)}", "check the path and who may read it") from None
+    if not text:
+        raise ConfigError(f"{setting_name} {path}: the file is empty")
+    return text
+
+
+def _expanded(path: str) -> str:
+    for start in (f"${CREDENTIALS}/", f"${{{CREDENTIALS}}}/"):
+        if path.startswith(start):
+            directory = os.environ.get(CREDENTIALS)
+            if not directory:
+                raise ValueError(f"${CREDENTIALS} is set by a service manager alone (LoadCredential=), and is not set")
+            return str(Path(directory, path.removeprefix(start)))
+    return path
 
 
 def as_text(value: object) -> str:
