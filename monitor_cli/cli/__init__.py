@@ -21,6 +21,7 @@ _COMMANDS = {
     "account": "account",
     "callback": "callback",
     "callback-run": "callback_run",
+    "check": "check",
     "config": "config",
     "db": "db",
     "delivery": "delivery",
@@ -31,6 +32,7 @@ _COMMANDS = {
     "serve-api": "serve_api",
     "server": "server",
     "source": "source",
+    "status": "status",
 }
 
 
@@ -52,7 +54,11 @@ class Commands(click.Group):
 @click.option("-v", "--verbose", count=True, help="Say more on stderr (twice: debugging, with tracebacks).")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option(
-    "--config", "config_path", metavar="FILE", help="The TOML file (else MONITOR_CONFIG, /etc/monitor-cli/config.toml)."
+    "--config",
+    "config_path",
+    metavar="FILE",
+    type=click.Path(),
+    help="The TOML file (else MONITOR_CONFIG, /etc/monitor-cli/config.toml).",
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="How log lines on stderr look.")
 @click.version_option(__version__, prog_name="monitor-cli")

@@ -6,6 +6,7 @@ import secrets
 
 import click
 
+from monitor_cli.cli.completing import complete_account
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import reads
 from monitor_cli.cli.output import confirm, json_option, print_record, print_rows, yes_option
@@ -56,7 +57,7 @@ def list_(app: App, as_json: bool) -> None:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_account)
 @json_option
 @pass_app
 def show(app: App, name: str, as_json: bool) -> None:
@@ -70,7 +71,7 @@ def show(app: App, name: str, as_json: bool) -> None:
 
 
 @command.command("remove")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_account)
 @yes_option
 @pass_app
 def remove(app: App, name: str, yes: bool) -> None:
@@ -86,7 +87,7 @@ def remove(app: App, name: str, yes: bool) -> None:
 
 
 @command.command("subscribe")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_account)
 @pass_app
 def subscribe(app: App, name: str) -> None:
     """Subscribe an account's Health Check plugin; it is told what differs from what it was told last.
@@ -98,7 +99,7 @@ def subscribe(app: App, name: str) -> None:
 
 
 @command.command("unsubscribe")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_account)
 @pass_app
 def unsubscribe(app: App, name: str) -> None:
     """Unsubscribe an account's Health Check plugin: it is told nothing until it subscribes again.
@@ -110,7 +111,7 @@ def unsubscribe(app: App, name: str) -> None:
 
 
 @command.command("rotate-key")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_account)
 @key_option
 @json_option
 @pass_app

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from monitor_cli.cli.completing import complete_account, complete_callback
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import ID, progress, read_time, reads
 from monitor_cli.cli.output import print_rows
@@ -19,8 +20,12 @@ _time = reads(read_time)
 
 
 @click.command("replay")
-@click.option("--callback", "callback_id", type=ID, metavar="ID", help="This callback.")
-@click.option("--account", "account_name", metavar="NAME", help="The callbacks of this account.")
+@click.option(
+    "--callback", "callback_id", type=ID, metavar="ID", shell_complete=complete_callback, help="This callback."
+)
+@click.option(
+    "--account", "account_name", metavar="NAME", shell_complete=complete_account, help="The callbacks of this account."
+)
 @click.option("--since", "since_at", metavar="TIME", callback=_time, help="What changed since: a time, or 90m, 7d ago.")
 @click.option("--until", "until_at", metavar="TIME", callback=_time, help="What changed before this time.")
 @click.option("--failed", is_flag=True, help="Callbacks whose last delivery failed, with what they are still owed.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from monitor_cli.cli.completing import complete_callback
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import ID
 from monitor_cli.cli.output import cell, json_option, print_json
@@ -18,7 +19,7 @@ _SHOWN_CHARACTERS = 4000  # of a body, to people
 
 
 @click.command("test")
-@click.argument("callback_id", type=ID, metavar="ID")
+@click.argument("callback_id", type=ID, metavar="ID", shell_complete=complete_callback)
 @json_option
 @pass_app
 def command(app: App, callback_id: int, as_json: bool) -> None:

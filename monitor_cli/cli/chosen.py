@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 
+from monitor_cli.cli.completing import complete_source
 from monitor_cli.config import Settings
 from monitor_cli.errors import SourceError, UsageError
 from monitor_cli.providers import AUTO, PROVIDERS
@@ -18,7 +19,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 STDIN = "standard input"
 _OPTIONS = (
-    click.option("--source", "name", metavar="NAME", help="Read this one of the configured sources only."),
+    click.option(
+        "--source",
+        "name",
+        metavar="NAME",
+        shell_complete=complete_source,
+        help="Read this one of the configured sources only.",
+    ),
     click.option(
         "--provider",
         metavar="NAME",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from monitor_cli.cli.completing import complete_account, complete_callback
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import ID, WholeNumber, read_time, reads
 from monitor_cli.cli.output import iso, json_option, print_json, print_record, print_rows
@@ -28,8 +29,10 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--callback", "callback_id", type=ID, metavar="ID", help="Of this callback.")
-@click.option("--account", metavar="NAME", help="Of this account.")
+@click.option(
+    "--callback", "callback_id", type=ID, metavar="ID", shell_complete=complete_callback, help="Of this callback."
+)
+@click.option("--account", metavar="NAME", shell_complete=complete_account, help="Of this account.")
 @click.option("--state", type=click.Choice(deliveries.STATES), help="In this state.")
 @click.option(
     "--since", "since_at", metavar="TIME", callback=reads(read_time), help="Created since: a time, or 90m, 2h, 7d ago."

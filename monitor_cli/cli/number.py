@@ -7,6 +7,7 @@ import logging
 import click
 
 from monitor_cli import csvfile
+from monitor_cli.cli.completing import complete_account
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import progress, read_file, reads
 from monitor_cli.cli.output import confirm, json_option, print_rows, yes_option
@@ -25,7 +26,7 @@ def command() -> None:
 
 
 @command.command("add")
-@click.argument("account")
+@click.argument("account", shell_complete=complete_account)
 @click.option(
     "--channel",
     "channel_id",
@@ -47,7 +48,7 @@ def add(app: App, account: str, channel_id: int, values: tuple[str, ...]) -> Non
 
 
 @command.command("list")
-@click.option("--account", metavar="NAME", help="Of this account.")
+@click.option("--account", metavar="NAME", shell_complete=complete_account, help="Of this account.")
 @click.option("--channel", "channel_id", metavar="ID", callback=reads(numbers.read_channel), help="On this channel.")
 @json_option
 @pass_app
@@ -63,7 +64,7 @@ def list_(app: App, account: str | None, channel_id: int | None, as_json: bool) 
 
 
 @command.command("remove")
-@click.argument("account")
+@click.argument("account", shell_complete=complete_account)
 @click.argument("values", metavar="NUMBER...", nargs=-1, required=True)
 @yes_option
 @pass_app
@@ -78,7 +79,7 @@ def remove(app: App, account: str, values: tuple[str, ...], yes: bool) -> None:
 
 
 @command.command("import")
-@click.argument("file")
+@click.argument("file", type=click.Path(allow_dash=True))
 @pass_app
 def import_(app: App, file: str) -> None:
     """Add numbers from a CSV file (- is stdin), and move those that are on another channel: all of it or nothing.

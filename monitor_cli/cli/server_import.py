@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from monitor_cli import csvfile
+from monitor_cli.cli.completing import complete_source
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import progress, read_file, reads
 from monitor_cli.csvfile import BadLines, Line
@@ -40,9 +41,13 @@ class _Numbers(click.ParamType[Numbers]):
 
 
 @click.command("import")
-@click.argument("file", required=False)
+@click.argument("file", required=False, type=click.Path(allow_dash=True))
 @click.option(
-    "--from-source", "name", metavar="NAME", help="Add a server for each component of this source without one."
+    "--from-source",
+    "name",
+    metavar="NAME",
+    shell_complete=complete_source,
+    help="Add a server for each component of this source without one.",
 )
 @click.option("--server-id", type=_Numbers(), metavar="N|N+", help="Their server; N+ counts up from N.")
 @click.option("--channel-id", type=_Numbers(), metavar="N|N+", help="Their channel; N+ counts up from N.")

@@ -1,0 +1,84 @@
+"""What the shell's completion offers beside commands and options: accounts, callbacks and sources by name.
+
+Somebody has pressed TAB: whatever is wrong (no configuration, no database, a password refused) nothing is offered, and
+nothing is said; a second is all that it may take.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from monitor_cli.cli.context import App
+from monitor_cli.cli.output import cell
+from monitor_cli.db import Database
+from monitor_cli.store import names
+
+_SECONDS = 1.0
+_AGAIN = 0.1  # where a library took the first interruption for an error of its own
+# What every shell takes as it stands, and puts nothing else in its place for.
+_PLAIN = re.compile(r"[\w.@+-]+")
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
+
+
+class _Late(BaseException):
+    """The second is over."""
+
+
+def _completer(find: Callable[[App, str], Iterable[CompletionItem[str]]]) -> Completer:
+    def complete(context: click.Context, _parameter: click.Parameter, start: str) -> list[CompletionItem[str]]:
+        app = App(context.find_root().params.get("config_path"), verbose=0)
+        logging.disable()
+        try:
+            with _within(_SECONDS):
+                return [item for item in find(app, start) if _PLAIN.fullmatch(item.value)]
+        except (Exception, _Late):
+            return []
+        finally:
+            logging.disable(logging.NOTSET)
+
+    return complete
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise _Late
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@_completer
+def complete_account(app: App, start: str) -> list[CompletionItem[str]]:
+    """The accounts' names."""
+    with closing(Database(app.settings.database_url, serving=True)) as database:
+        return [CompletionItem(name) for name in database.query(lambda conn: names.of_accounts(conn, start))]
+
+
+@_completer
+def complete_callback(app: App, start: str) -> list[CompletionItem[str]]:
+    """The callbacks' ids, with whose they are for the shells that show it."""
+    with closing(Database(app.settings.database_url, serving=True)) as database:
+        found = database.query(lambda conn: names.of_callbacks(conn, start))
+    return [CompletionItem(str(one.id), help=cell(f"{one.name}, of {one.account}")) for one in found]
+
+
+@_completer
+def complete_source(app: App, start: str) -> list[CompletionItem[str]]:
+    """The configured sources' names."""
+    found = [source for source in app.settings.sources if source.name.startswith(start)]
+    return [CompletionItem(source.name, help=cell(source.provider)) for source in found]
