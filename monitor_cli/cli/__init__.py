@@ -19,6 +19,7 @@ log = logging.getLogger("monitor_cli")
 # Each command's module is imported when it is called: cron starts us every minute.
 _COMMANDS = {
     "account": "account",
+    "archive": "archive",
     "callback": "callback",
     "callback-run": "callback_run",
     "check": "check",

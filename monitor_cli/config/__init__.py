@@ -36,9 +36,13 @@ from monitor_cli.errors import ConfigError
 SYSTEM_FILE = Path("/etc/monitor-cli/config.toml")
 
 
-def _default_database() -> str:
+def _data() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return f"sqlite:///{Path(base) / 'monitor-cli' / 'monitor.db'}"
+    return Path(base) / "monitor-cli"
+
+
+def _default_database() -> str:
+    return f"sqlite:///{_data() / 'monitor.db'}"
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Settings:
     retry_schedule: tuple[float, ...] = setting(
         (5, 300, 1800, 7200, 18000, 36000, 36000), as_seconds_list, "seconds before each retry of a delivery"
     )
+    retention_days: int = setting(90, as_integer(1, 36_500), "how old, in days, what archive takes has to be")
+    archive_dir: str = setting("", as_text, "where archive writes its files")
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -102,6 +108,7 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
             values[key] = value
             origins[key] = "flag"
     _resolve_database(values, origins)
+    values["archive_dir"] = values.get("archive_dir") or str(_data() / "archive")
     return Settings(**values, origins=origins)
 
 
