@@ -188,6 +188,7 @@ plan = _table(
     Column("region_code", Exact(255), primary_key=True),
     Column("before_type", Exact(20)),
     Column("last_change", Id, nullable=False),
+    Column("changed_at", Millis),  # of the oldest change that it is about; NULL: not known
 )
 owed = _table(
     "owed",
@@ -217,6 +218,7 @@ delivery = _table(
     Column("content_hash", Exact(64)),
     Column("content_at", Millis),  # when that content was first built: {timestamp}
     Column("parts_done", Text),  # JSON: the webhook-ids of a split request's parts that were answered 2xx
+    Column("changed_at", Millis),  # the first change that it is about, for reports; NULL: no known one began it
     Column("created_at", Millis, nullable=False),
     Column("finished_at", Millis),
     Index("ix_infi_voice_monitor_delivery_due_at", "due_at"),

@@ -190,6 +190,7 @@ def _protocol(steps: Steps) -> None:
         sa.Column("region_code", exact(255), nullable=False),
         sa.Column("before_type", exact(20)),
         sa.Column("last_change", BIG_ID, nullable=False),
+        sa.Column("changed_at", sa.BigInteger()),
         sa.PrimaryKeyConstraint(
             "token", "channel_id", "region", "region_code", name=op.f("pk_infi_voice_monitor_plan")
         ),
@@ -225,6 +226,7 @@ def _protocol(steps: Steps) -> None:
         sa.Column("content_hash", exact(64)),
         sa.Column("content_at", sa.BigInteger()),
         sa.Column("parts_done", sa.Text()),
+        sa.Column("changed_at", sa.BigInteger()),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", sa.BigInteger()),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_infi_voice_monitor_delivery")),

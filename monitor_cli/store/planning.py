@@ -24,11 +24,13 @@ BATCH = 500
 
 
 class Concern(NamedTuple):
-    """A unit that something happened to: its type before (None: unknown) and the newest change that it is about."""
+    """A unit that something happened to: its type before (None: unknown), the newest change that it is about, and when
+    the oldest of them was made (milliseconds; None: another program's, not known)."""
 
     unit: Unit
     before: Type | None
     last_change: int
+    changed_at: int | None = None
 
 
 def anything_flagged(conn: Connection) -> bool:
@@ -63,9 +65,9 @@ def owe_around(conn: Connection, channel_ids: Collection[int], edit: Callable[[]
     _plan_all(conn, channels)
     before = types_of(conn, channels)
     result = edit()
-    after = types_of(conn, channels)
+    after, now = types_of(conn, channels), now_ms(conn)
     moved = [
-        Concern(unit, before.get(unit, Type.OPERATIONAL), EVERYBODY)
+        Concern(unit, before.get(unit, Type.OPERATIONAL), EVERYBODY, now)
         for unit, kind in after.items()
         if kind is not None and kind != before.get(unit, Type.OPERATIONAL)
     ]
@@ -89,6 +91,7 @@ def owe(conn: Connection, concerns: Sequence[Concern]) -> None:
                 "region_code": c.unit.region.region_code,
                 "before_type": None if c.before is None else c.before.word,
                 "last_change": c.last_change,
+                "changed_at": c.changed_at,
             }
             for c in concerns
         ],
@@ -135,7 +138,7 @@ def _servers_on(conn: Connection, channels: Collection[int]) -> list[AnyRow]:
 
 
 def _unplanned_changes(conn: Connection, monitor_ids: Iterable[int]) -> dict[int, list[AnyRow]]:
-    columns = (change.c.id, change.c.monitor_id, change.c.from_type, change.c.flag_stood)
+    columns = (change.c.id, change.c.monitor_id, change.c.from_type, change.c.flag_stood, change.c.created_at)
     found: dict[int, list[AnyRow]] = {}
     for some in chunks(monitor_ids):
         query = select(*columns).where(change.c.planned == 0, change.c.monitor_id.in_(some)).order_by(change.c.id)
@@ -151,6 +154,7 @@ def _concerns(
     ids = {row.id for row in flagged}
     before: dict[Unit, list[Type | None]] = {unit: [] for unit in units}
     newest = dict.fromkeys(units, 0)
+    oldest: dict[Unit, int] = {}
     for row in servers:
         if (unit := _unit(row)) not in units:
             continue
@@ -158,8 +162,10 @@ def _concerns(
         before[unit].append(_type_before(row, mine, row.id in ids))
         foreign = row.id in ids and (not mine or mine[0].flag_stood)
         newest[unit] = max(newest[unit], EVERYBODY if foreign else 0, mine[-1].id if mine else 0)
+        if mine:
+            oldest[unit] = min(oldest.get(unit, mine[0].created_at), mine[0].created_at)
     known = {unit: None if None in types else worst(types) for unit, types in before.items()}
-    return [Concern(unit, known[unit], newest[unit]) for unit in sorted(units)]
+    return [Concern(unit, known[unit], newest[unit], oldest.get(unit)) for unit in sorted(units)]
 
 
 def _type_before(row: AnyRow, changes: Sequence[AnyRow], flagged: bool) -> Type | None:
@@ -200,8 +206,9 @@ def _concerned(token: str, *columns: Any) -> Select[Any]:
 
 def _open_deliveries(conn: Connection, token: str, now: int) -> None:
     """One open delivery for each: due now, or when its Retry-After has run out. A lease in force is left alone."""
-    columns = ("callback_id", "open_callback_id", "state", "created_at", "due_at")
-    chosen = _concerned(token, callback.c.id, callback.c.id.label("open"), literal("open"), literal(now), literal(now))
+    columns = ("callback_id", "open_callback_id", "state", "created_at", "due_at", "changed_at")
+    values = (callback.c.id, callback.c.id.label("open"), literal("open"), literal(now), literal(now))
+    chosen = _concerned(token, *values, func.min(plan.c.changed_at)).group_by(callback.c.id)
     conn.execute(
         upsert(
             conn,
@@ -211,6 +218,7 @@ def _open_deliveries(conn: Connection, token: str, now: int) -> None:
                 "due_at": greatest(conn, new.due_at, old.c.not_before),
                 "attempts": 0,
                 "rearmed": old.c.rearmed + 1,
+                "changed_at": func.coalesce(old.c.changed_at, new.changed_at),
             },
             (columns, chosen),
         )
