@@ -1,0 +1,1 @@
+"""What is older than the policy: out of the database into files, and back."""

@@ -1,0 +1,183 @@
+"""What may leave the database for an archive, and what never may: docs/operations.md has the rules.
+
+Three tables grow with time: the history (change), deliveries, and their attempts. Rows are looked at in the order of
+their ids, a bounded number in each statement, so that no statement runs long and none holds up callback-run; a row that
+may leave is never written any more, so that it is deleted as it was read. What is owed, and what a callback was told
+(owed), is none of these tables'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Table,
+    and_,
+    delete,
+    exists,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+)
+
+from monitor_cli.dialect import among, insert_rows
+from monitor_cli.schema import attempt, callback, change, delivery, monitor, owed
+from monitor_cli.types import LOAD
+
+TableName = Literal["attempt", "delivery", "change"]
+TABLES: dict[TableName, Table] = {"attempt": attempt, "delivery": delivery, "change": change}
+"""The tables that are archived, in the order in which rows leave: an attempt before its delivery."""
+
+DAY_MS = 86_400_000
+BLOCK = 20_000  # rows looked at in one statement
+_CLOSED = ("done", "failed")
+
+Row = tuple[int | str | None, ...]
+"""The columns of a row in the order of its table, the id first."""
+
+
+class Day(NamedTuple):
+    """The rows of a table that may leave and belong to one UTC day: `starts_at` in milliseconds since 1970, how many,
+    and between which ids they stand."""
+
+    table: TableName
+    starts_at: int
+    rows: int
+    first: int
+    last: int
+
+
+class _Leaving(NamedTuple):
+    """Which rows of a table leave: the FROM, the time that a row's day is taken from, and the condition."""
+
+    source: FromClause
+    at: ColumnElement[int]
+    may: ColumnElement[bool]
+
+
+def last_id(conn: Connection, table: TableName, before_at: int) -> int:
+    """The highest id of a row from before this time (milliseconds); 0 where there is none."""
+    t = TABLES[table]
+    at = t.c.started_at if table == "attempt" else t.c.created_at
+    return int(conn.execute(select(func.coalesce(func.max(t.c.id), 0)).where(at < before_at)).scalar_one())
+
+
+def survey(
+    conn: Connection, table: TableName, before_at: int, after: int, last: int, size: int = BLOCK
+) -> tuple[list[Day], int]:
+    """Count what may leave of the next `size` rows after the id `after`, up to `last`; gives the days, and after
+    which id to go on (`last`: it is done)."""
+    t, leaving = TABLES[table], _leaving(table, before_at)
+    ids = select(t.c.id).where(t.c.id > after, t.c.id <= last).order_by(t.c.id).offset(size - 1).limit(1)
+    end = conn.execute(ids).scalar() or last
+    starts_at = (leaving.at - leaving.at % literal_column(str(DAY_MS))).label("starts_at")
+    query = (
+        select(starts_at, func.count(), func.min(t.c.id), func.max(t.c.id))
+        .select_from(leaving.source)
+        .where(t.c.id > after, t.c.id <= end, leaving.may)
+        .group_by(starts_at)
+    )
+    return [Day(table, *row) for row in conn.execute(query)], end
+
+
+def page(conn: Connection, day: Day, before_at: int, after: int, limit: int) -> list[Row]:
+    """The next `limit` rows of a day after the id `after`, whole, by id."""
+    t, leaving = TABLES[day.table], _leaving(day.table, before_at)
+    query = (
+        select(*t.c)
+        .select_from(leaving.source)
+        .where(t.c.id > max(after, day.first - 1), t.c.id <= day.last, leaving.may)
+        .where(leaving.at >= day.starts_at, leaving.at < day.starts_at + DAY_MS)
+        .order_by(t.c.id)
+        .limit(limit)
+    )
+    return [tuple(row) for row in conn.execute(query)]
+
+
+def remove(conn: Connection, table: TableName, before_at: int, rows: Mapping[int, Row]) -> int:
+    """Delete those of these rows (by id) that still may leave, and still are as given; gives how many."""
+    t, leaving = TABLES[table], _leaving(table, before_at)
+    query = select(*t.c).select_from(leaving.source).where(among(t.c.id, rows), leaving.may)
+    same = [row[0] for row in conn.execute(query) if tuple(row) == rows[row[0]]] if rows else []
+    if same:
+        conn.execute(delete(t).where(among(t.c.id, same)))
+    return len(same)
+
+
+def present(conn: Connection, table: TableName, ids: Collection[int]) -> dict[int, Row]:
+    """Those of these rows that are in the database, by id."""
+    t = TABLES[table]
+    return {row[0]: tuple(row) for row in conn.execute(select(*t.c).where(among(t.c.id, ids)))} if ids else {}
+
+
+def put_back(conn: Connection, table: TableName, rows: Sequence[Row]) -> None:
+    """Insert rows with the ids that they had."""
+    t = TABLES[table]
+    insert_rows(conn, t, t.c.keys(), rows)
+
+
+# --- the rules --------------------------------------------------------------------------------------------------------
+
+
+def _leaving(table: TableName, before_at: int) -> _Leaving:
+    if table == "change":
+        return _Leaving(change, change.c.created_at, _change_may(before_at))
+    if table == "delivery":
+        return _Leaving(delivery, delivery.c.finished_at, _delivery_may(before_at))
+    # With its delivery, and counted to the day on which that was settled. One without (it came late, from a worker that
+    # had lost its lease) goes alone.
+    alone = and_(delivery.c.id.is_(None), attempt.c.started_at < before_at)
+    joined = attempt.outerjoin(delivery, delivery.c.id == attempt.c.delivery_id)
+    at: ColumnElement[Any] = func.coalesce(delivery.c.finished_at, attempt.c.started_at)
+    return _Leaving(joined, at, or_(alone, _delivery_may(before_at)))
+
+
+def _change_may(before_at: int) -> ColumnElement[bool]:
+    """What is owed to callbacks already (planned), but for two rows of each server that is there: the newest of the
+    time, which says what type it had from then on, and the newest of a source, by which incident-sync knows whose
+    silence counts for the server (sync/absent)."""
+    newer, newer_said = change.alias("newer"), change.alias("newer_said")
+    later = exists().where(
+        newer.c.monitor_id == change.c.monitor_id,
+        newer.c.created_at >= change.c.created_at,
+        newer.c.created_at < before_at,
+        newer.c.id > change.c.id,
+    )
+    later_said = exists().where(
+        newer_said.c.monitor_id == change.c.monitor_id,
+        newer_said.c.created_at >= change.c.created_at,
+        newer_said.c.id > change.c.id,
+        newer_said.c.source.is_not(None),
+        newer_said.c.source != LOAD,
+    )
+    by_no_source = or_(change.c.source.is_(None), change.c.source == LOAD)
+    gone = not_(exists().where(monitor.c.id == change.c.monitor_id))
+    return and_(
+        change.c.created_at < before_at,
+        change.c.planned == 1,
+        or_(gone, and_(later, or_(by_no_source, later_said))),
+    )
+
+
+def _delivery_may(before_at: int) -> ColumnElement[bool]:
+    """What is closed, but for the newest of each callback that is there (by which `callback replay --failed` goes),
+    and the failed ones of a callback that is still owed something."""
+    newer = delivery.alias("newer")
+    later = exists().where(
+        newer.c.callback_id == delivery.c.callback_id, newer.c.id > delivery.c.id, newer.c.state.in_(_CLOSED)
+    )
+    gone = not_(exists().where(callback.c.id == delivery.c.callback_id))
+    still_owed = exists().where(owed.c.callback_id == delivery.c.callback_id, owed.c.wanted > owed.c.told)
+    return and_(
+        delivery.c.created_at < before_at,
+        delivery.c.finished_at < before_at,
+        delivery.c.open_callback_id.is_(None),
+        delivery.c.state.in_(_CLOSED),
+        or_(gone, and_(later, or_(delivery.c.state == "done", not_(still_owed)))),
+    )
