@@ -9,7 +9,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from monitor_cli.cli import callback_replay, callback_test
+from monitor_cli.cli import callback_encrypt, callback_replay, callback_test
+from monitor_cli.cli.completing import complete_account, complete_callback
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import ID, reads
 from monitor_cli.cli.output import confirm, iso, json_option, print_record, print_rows, say_on_terminal, yes_option
@@ -36,7 +37,10 @@ _TABLE = ("id", "account", "name", "method", "url", "status", "owed", "owed_sinc
 
 _payload_help = "What to POST; without it, and without --raw-json, the request is a GET."
 _header_help = "A header to send, as 'Name: value'; any number of them."
-ids_argument = click.argument("ids", type=ID, metavar="ID...", nargs=-1, required=True)
+ids_argument = click.argument(
+    "ids", type=ID, metavar="ID...", nargs=-1, required=True, shell_complete=complete_callback
+)
+id_argument = click.argument("callback_id", type=ID, metavar="ID", shell_complete=complete_callback)
 
 
 @click.group()
@@ -48,12 +52,13 @@ def command() -> None:
     """
 
 
+command.add_command(callback_encrypt.command)
 command.add_command(callback_replay.command)
 command.add_command(callback_test.command)
 
 
 @command.command("add")
-@click.option("--account", required=True, metavar="NAME", help="Whose it is.")
+@click.option("--account", required=True, metavar="NAME", shell_complete=complete_account, help="Whose it is.")
 @click.option("--title", required=True, metavar="TEXT", callback=reads(callbacks.read_title), help="Its title.")
 @click.option("--name", required=True, metavar="TEXT", callback=reads(callbacks.read_name), help="Its name.")
 @click.option("--url", required=True, metavar="URL", help="The URL; placeholders as {response} in its path and query.")
@@ -79,14 +84,14 @@ def add(app: App, /, account: str, inactive: bool, as_json: bool, headers: tuple
     secret = new_secret()
     callback_id = app.database.transact(
         lambda conn: callbacks.add(
-            conn, account, form, destination=target.destination, secret=secret, active=not inactive
+            conn, account, form, destination=target.destination, secret=secret, active=not inactive, keys=app.keys
         )
     )
     print_record({"id": callback_id, "secret": secret}, as_json)
 
 
 @command.command("list")
-@click.option("--account", metavar="NAME", help="Of this account.")
+@click.option("--account", metavar="NAME", shell_complete=complete_account, help="Of this account.")
 @json_option
 @pass_app
 def list_(app: App, account: str | None, as_json: bool) -> None:
@@ -109,7 +114,7 @@ def _say_what_waits(servers: int) -> None:
 
 
 @command.command("show")
-@click.argument("callback_id", type=ID, metavar="ID")
+@id_argument
 @json_option
 @pass_app
 def show(app: App, callback_id: int, as_json: bool) -> None:
@@ -123,7 +128,7 @@ def show(app: App, callback_id: int, as_json: bool) -> None:
 
 
 @command.command("edit")
-@click.argument("callback_id", type=ID, metavar="ID")
+@id_argument
 @click.option("--title", metavar="TEXT", callback=reads(callbacks.read_title), help="Its title.")
 @click.option("--name", metavar="TEXT", callback=reads(callbacks.read_name), help="Its name.")
 @click.option("--url", metavar="URL", help="The URL.")
@@ -147,7 +152,7 @@ def edit(app: App, /, callback_id: int, headers: tuple[str, ...], no_headers: bo
     if not given:
         raise click.UsageError("there is nothing to change: name at least one field")
     with app.database.read() as conn:
-        before = callbacks.form_of(conn, callback_id)
+        before = callbacks.form_of(conn, callback_id, app.keys, headers="headers" not in given)
     target = _judge(before._replace(**given), app.settings)
     if "url" in given:
         _look_up(target, app.settings)
@@ -155,8 +160,9 @@ def edit(app: App, /, callback_id: int, headers: tuple[str, ...], no_headers: bo
         _doubt(before._replace(**given))
 
     def work(conn: Any) -> None:
-        form = callbacks.form_of(conn, callback_id, lock=True)._replace(**given)
-        callbacks.edit(conn, callback_id, form, _judge(form, app.settings).destination)
+        before = callbacks.form_of(conn, callback_id, app.keys, lock=True, headers="headers" not in given)
+        form = before._replace(**given)
+        callbacks.edit(conn, callback_id, form, _judge(form, app.settings).destination, app.keys)
 
     app.database.transact(work)
 
@@ -186,10 +192,11 @@ def disable(app: App, ids: tuple[int, ...]) -> None:
 
 
 @command.command("rotate-secret")
-@click.argument("callback_id", type=ID, metavar="ID")
+@id_argument
+@click.option("--drop-old", is_flag=True, help="The old one stops at once: it leaked, or cannot be read any more.")
 @json_option
 @pass_app
-def rotate_secret(app: App, callback_id: int, as_json: bool) -> None:
+def rotate_secret(app: App, callback_id: int, drop_old: bool, as_json: bool) -> None:
     """Give a callback a new secret and print it, this once. The old one signs beside it for 24 hours.
 
     At most two secrets sign: rotated again within that time, the one before the last stops at once.
@@ -198,7 +205,8 @@ def rotate_secret(app: App, callback_id: int, as_json: bool) -> None:
     Example:  monitor-cli callback rotate-secret 3
     """
     secret = new_secret()
-    if app.database.transact(lambda conn: callbacks.rotate_secret(conn, callback_id, secret)):
+    keys = app.keys
+    if app.database.transact(lambda conn: callbacks.rotate_secret(conn, callback_id, secret, keys, drop_old=drop_old)):
         log.warning("callback.secret_dropped", extra={"facts": {"callback": callback_id, "reason": "at most two sign"}})
     print_record({"id": callback_id, "secret": secret}, as_json)
 

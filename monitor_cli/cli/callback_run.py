@@ -52,5 +52,4 @@ def run_callbacks(
         if not lines:
             say_on_terminal("nothing is due")
         return
-    app.database.close()  # its revision was checked; every process has connections of its own
     run_fleet(app.database, settings, None if watch else settings.max_seconds if max_seconds is None else max_seconds)

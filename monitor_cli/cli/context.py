@@ -9,6 +9,7 @@ import click
 
 from monitor_cli import config
 from monitor_cli.db import Database
+from monitor_cli.sealing import Keyring
 
 
 class App:
@@ -23,6 +24,11 @@ class App:
     @cached_property
     def settings(self) -> config.Settings:
         return config.load(self._config_path, os.environ, self.flags)
+
+    @cached_property
+    def keys(self) -> Keyring:
+        """What customers' secrets are encrypted under. Raises ConfigError (78) where it cannot be read."""
+        return Keyring.of(self.settings)
 
     @property
     def database(self) -> Database:

@@ -12,6 +12,8 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from monitor_cli.config.secretkey import as_secret_key
+from monitor_cli.config.secretkey import secret_keys as secret_keys
 from monitor_cli.config.source import Source as Source
 from monitor_cli.config.source import as_sources
 from monitor_cli.config.source import with_secrets as with_secrets
@@ -52,6 +54,8 @@ class Settings:
 
     database_url: str = setting("", as_text, "where the tables are, as an SQLAlchemy URL", secret=True)
     database_url_file: str = setting("", as_text, "a file that holds database_url")
+    secret_key: str = setting("", as_secret_key, "encrypts customers' secrets in the tables", secret=True)
+    secret_key_file: str = setting("", as_text, "a file that holds secret_key")
     incident_url: str = setting("", as_text, "one source, where the file names none")
     sources: tuple[Source, ...] = setting((), as_sources, "the upstream incident APIs")
     confirm: int = setting(1, as_integer(1, 1000), "syncs in a row that have to see a new type before it counts")
@@ -109,11 +113,13 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
             origins[key] = "flag"
     _resolve_database(values, origins)
     values["archive_dir"] = values.get("archive_dir") or str(_data() / "archive")
+    _resolve_secret_key(values, origins)
     return Settings(**values, origins=origins)
 
 
 def check(settings: Settings) -> None:
-    """Raise ConfigError (78) where two settings contradict each other."""
+    """Raise ConfigError (78) where two settings contradict each other, or the keys cannot be read."""
+    secret_keys(settings)
     warning, critical = settings.capacity_warning, settings.capacity_critical
     if warning and critical and critical < warning:
         raise ConfigError(
@@ -128,19 +134,29 @@ def check(settings: Settings) -> None:
 
 
 def _resolve_database(values: dict[str, Any], origins: dict[str, str]) -> None:
-    """Where both name the database, the URL and the file with it, the one that was said closer by counts."""
-
-    def nearness(name: str) -> int:
-        return ("default", "file", "credential", "environment", "flag").index(origins[name].split()[0])
-
-    file = values.get("database_url_file")
-    if values.get("database_url") and (not file or nearness("database_url") >= nearness("database_url_file")):
-        return
-    if file:
+    if _says_file(values, origins, "database_url"):
+        file = values["database_url_file"]
         values["database_url"] = read_secret_file(file, "database_url_file")
         origins["database_url"] = f"file {file}"
-    else:
+    elif not values.get("database_url"):
         values["database_url"] = _default_database()
+
+
+def _resolve_secret_key(values: dict[str, Any], origins: dict[str, str]) -> None:
+    """The file is read by who needs it: the incident API's user need not be able to."""
+    farther = "secret_key" if _says_file(values, origins, "secret_key") else "secret_key_file"
+    if values.pop(farther, None):
+        origins[farther] = "default"
+
+
+def _says_file(values: Mapping[str, Any], origins: Mapping[str, str], name: str) -> bool:
+    """Whether a file says a setting: where both the value and the file are given, the one said closer by counts."""
+
+    def nearness(key: str) -> int:
+        return ("default", "file", "credential", "environment", "flag").index(origins[key].split()[0])
+
+    file = f"{name}_file"
+    return bool(values.get(file)) and not (values.get(name) and nearness(name) >= nearness(file))
 
 
 def _find_file(path: str | None, environ: Mapping[str, str]) -> Path | None:

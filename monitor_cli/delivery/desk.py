@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from monitor_cli.db import Connection, Database
 from monitor_cli.delivery.jobs import Job, build_job, must_send
 from monitor_cli.delivery.slots import Shares
+from monitor_cli.sealing import PLAIN, Keyring
 from monitor_cli.store import claims, planning, settling
 
 MARGIN_SECONDS = 5.0
@@ -44,14 +45,22 @@ def lease_in_force(lease: float, deadline: float) -> float:
 
 
 class Desk:
-    """`deadline` is a request's total deadline and `lease` a claim's length, in seconds; `clock` is monotonic."""
+    """`deadline` is a request's total deadline and `lease` a claim's length, in seconds; `clock` is monotonic; `keys`
+    open the callbacks' secrets."""
 
     def __init__(
-        self, database: Database, shares: Shares, deadline: float, lease: float, clock: Callable[[], float]
+        self,
+        database: Database,
+        shares: Shares,
+        deadline: float,
+        lease: float,
+        clock: Callable[[], float],
+        keys: Keyring = PLAIN,
     ) -> None:
         self._database = database
         self._shares = shares
         self._clock = clock
+        self._keys = keys
         self._deadline = deadline
         self._lease = lease_in_force(lease, deadline)
         self.owner = f"{socket.gethostname()}:{os.getpid()}"[:100]
@@ -119,7 +128,7 @@ class Desk:
     def _claim(self, conn: Connection, ids: list[int]) -> list[Job]:
         taken = self._clock()
         claimed = claims.claim(conn, ids, self.owner, self.lease_ms, MOST_NUMBERS, must_send)
-        jobs = [build_job(one) for one in claimed]
+        jobs = [build_job(one, self._keys) for one in claimed]
         settling.store_content(
             conn, [{"id": j.claimed.id, "hash": j.content[0], "at": j.content[1]} for j in jobs if j.content]
         )

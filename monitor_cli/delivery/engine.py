@@ -24,6 +24,7 @@ from monitor_cli.delivery.outcome import (
     Verdict,
     kept_response,
     settle_answer,
+    settle_local,
     settle_nothing_sent,
     settle_release,
     settle_trouble,
@@ -32,6 +33,7 @@ from monitor_cli.delivery.outcome import (
 from monitor_cli.delivery.slots import Shares
 from monitor_cli.errors import DatabaseAway
 from monitor_cli.outbound.transport import Answer
+from monitor_cli.sealing import Keyring, Unreadable
 from monitor_cli.store.settling import Attempt, Settlement, Then
 
 log = logging.getLogger(__name__)
@@ -82,7 +84,8 @@ class Engine:
         self._courier = Courier(settings, clock=clock, wall=wall)
         self._shares = Shares(processes)
         self._leads = leads
-        self._desk = Desk(database, self._shares, settings.total_timeout, settings.lease_seconds, clock)
+        keys = Keyring.of(settings)
+        self._desk = Desk(database, self._shares, settings.total_timeout, settings.lease_seconds, clock, keys)
         self._schedule = Schedule(settings.retry_schedule, wall=wall)
         self._ready: deque[Job] = deque()
         self._results: list[Result] = []
@@ -99,11 +102,12 @@ class Engine:
         self._last_contact = clock() - NETWORK_SECONDS  # no request was answered yet
         self._reached = False
         self._fault: str | None = None
+        self._unreadable: Unreadable | None = None
         self._stays = False
 
     def run(self, max_seconds: float | None) -> Reach:
         """Deliver until nothing more comes due within `max_seconds`; None: until `stop`. Raises DatabaseAway where
-        the database failed and did not come back."""
+        the database failed and did not come back, Unreadable (78) where our keys did not fit a callback's secrets."""
         self._stays = max_seconds is None
         ends = None if max_seconds is None else self._clock() + max_seconds
         with ThreadPoolExecutor(1, "claim") as claiming, ThreadPoolExecutor(1, "settle") as settling:
@@ -121,8 +125,8 @@ class Engine:
                     self._came_back(flight, answer)
                 self._take_tick(ends is not None)
                 self._take_settled(stopping)
-        if self._away:
-            raise self._away
+        if error := self._away or self._unreadable:
+            raise error
         return Reach(self._reached, self._fault)
 
     def wake(self) -> None:
@@ -219,7 +223,10 @@ class Engine:
                 "change.dropped",
                 extra={"facts": {"callback": job.claimed.callback.id, "channel": owed.unit.channel_id}},
             )
-        if job.trouble is not None:
+        if job.unreadable is not None:
+            self._note_unreadable(job.claimed.callback.id, job.unreadable)
+            self._settle_later(job, settle_local(job))
+        elif job.trouble is not None:
             attempt = Attempt(job.claimed.now, 0, None, job.trouble, None, "")
             self._settle_later(job, settle_trouble(job, attempt))
         elif job.next_part() is None:
@@ -313,6 +320,12 @@ class Engine:
         log.log(logging.WARNING if news else logging.INFO, "network.fault", extra=facts)
         if not self._network_works():
             self._fault = reason
+
+    def _note_unreadable(self, callback_id: int, error: Unreadable) -> None:
+        """A fault of ours: told once, at the end of a run that has one."""
+        level = logging.WARNING if self._stays and self._unreadable is None else logging.INFO
+        log.log(level, "callback.unreadable", extra={"facts": {"callback": callback_id, "reason": error.message}})
+        self._unreadable = self._unreadable or error
 
     def _network_works(self) -> bool:
         return self._clock() - self._last_contact < NETWORK_SECONDS

@@ -17,7 +17,9 @@ from monitor_cli.config import Settings
 from monitor_cli.db import Database
 from monitor_cli.delivery.desk import lease_in_force
 from monitor_cli.delivery.engine import Engine, Reach
-from monitor_cli.errors import MonitorError, OutsideError
+from monitor_cli.errors import ConfigError, MonitorError, OutsideError
+from monitor_cli.sealing import Keyring
+from monitor_cli.store import sealed
 
 MOST = 4
 SILENT_SECONDS = 10
@@ -104,8 +106,11 @@ class Fleet:
 
 def run_fleet(database: Database, settings: Settings, max_seconds: float | None) -> None:
     """One run of callback-run: the first process speaks for all. Raises what its engine raises, and
-    OutsideError where only a helper failed, or where none reached any customer for a fault of ours. `database` must
-    have no open connection."""
+    OutsideError where only a helper failed, or where none reached any customer for a fault of ours; ConfigError (78)
+    where the keys do not fit the callbacks' secrets. `database` has no connection once there are helpers."""
+    with database.read() as conn:
+        sealed.check(conn, Keyring.of(settings))
+    database.close()  # every process has connections of its own
     count = size(settings)
     mine = share(settings, count)
     # Well within a lease, so that others' records that wait for a stopped process's locks come in time.
@@ -122,6 +127,11 @@ def run_fleet(database: Database, settings: Settings, max_seconds: float | None)
     finally:
         engine.close()
         helpers = fleet.wait()
+    if any(helper.code == ConfigError.exit_code for helper in helpers):
+        raise ConfigError(
+            "the secrets of a callback cannot be read with secret_key",
+            "see: monitor-cli callback encrypt-secrets --dry-run",
+        )
     if worst := max((helper.code for helper in helpers), default=0):
         raise OutsideError(f"a helper process ended with exit code {worst}", "run it with -v, or with processes = 1")
     reach = [own, *(Reach(helper.anybody, helper.fault) for helper in helpers)]

@@ -15,6 +15,8 @@ from monitor_cli.document import Entry, entries
 from monitor_cli.errors import MonitorError
 from monitor_cli.outbound.request import Request, Template, content_of, render
 from monitor_cli.outbound.url import URL_LIMIT
+from monitor_cli.sealing import PLAIN, Keyring, Unreadable
+from monitor_cli.store import sealed
 from monitor_cli.store.claims import Claimed, OwedUnit
 from monitor_cli.types import Type
 
@@ -48,6 +50,7 @@ class Job:
     dropped: tuple[OwedUnit, ...]
     content: tuple[str, int] | None = None  # hash and milliseconds, where they have to be kept before sending
     trouble: str | None = None  # why it can be no request at all
+    unreadable: Unreadable | None = None  # our key does not fit its secrets: no fault of the customer's
     claimed_at: float = 0.0  # monotonic
     lent_at: float = 0.0  # the same, or when its lease was renewed for the next part: it was the newest truth then
     start_before: float = 0.0
@@ -80,9 +83,9 @@ def must_send(owed: OwedUnit, present: Type | None) -> bool:
     return present is not None and (present is not owed.told_type or owed.unsure)
 
 
-def build_job(claimed: Claimed) -> Job:
-    """Decide what is sent and what is dropped, and render it. Never raises for what a customer configured: a template
-    that cannot be sent becomes the job's `trouble`."""
+def build_job(claimed: Claimed, keys: Keyring = PLAIN) -> Job:
+    """Decide what is sent and what is dropped, open the secrets of what is sent, and render it. Never raises for what a
+    customer configured: a template that cannot be sent becomes the job's `trouble`."""
     tellings, dropped = [], []
     for owed in claimed.owed:
         present, numbers = claimed.types.get(owed.unit), claimed.numbers.get(owed.unit.channel_id, ())
@@ -93,9 +96,20 @@ def build_job(claimed: Claimed) -> Job:
     if not tellings:
         return Job(claimed, (), tuple(dropped))
     try:
-        return _Renderer(claimed).job(tuple(tellings), tuple(dropped))
+        return _Renderer(_opened(claimed, keys)).job(tuple(tellings), tuple(dropped))
+    except Unreadable as error:
+        return Job(claimed, (), (), unreadable=error)
     except MonitorError as error:
         return Job(claimed, (), tuple(dropped), trouble=error.message)
+
+
+def _opened(claimed: Claimed, keys: Keyring) -> Claimed:
+    """With the callback's secrets as requests need them."""
+    of = claimed.callback
+    if not sealed.any_sealed(of.secrets, of.headers):
+        return claimed
+    secrets, headers = sealed.open_for_sending(keys, of.id, of.secrets, of.headers)
+    return claimed._replace(callback=of._replace(secrets=secrets, headers=headers))
 
 
 class _Renderer:

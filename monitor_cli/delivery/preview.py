@@ -9,6 +9,7 @@ from monitor_cli.config import Settings
 from monitor_cli.db import Connection, Database
 from monitor_cli.delivery.desk import MOST_NUMBERS
 from monitor_cli.delivery.jobs import Job, build_job, must_send
+from monitor_cli.sealing import Keyring, Unreadable
 from monitor_cli.store import callbacks, claims, planning
 from monitor_cli.types import Region
 
@@ -21,29 +22,35 @@ class _RollBack(Exception):
 
 def preview(database: Database, settings: Settings) -> Iterator[str]:
     """A line for each request that a run would send now, and for each change that it would drop. Holds the plan's
-    locks while it reads, as a plan does."""
+    locks while it reads, as a plan does. Raises Unreadable (78) in the end where our keys do not fit the secrets of a
+    callback that is due."""
+    keys = Keyring.of(settings)
     lines: list[str] = []
+    unreadable: Unreadable | None = None
     try:
         with database.write() as conn:
             while planning.plan_flagged(conn):
                 pass
-            for jobs in _due(conn, settings.total_timeout):
+            for jobs in _due(conn, settings.total_timeout, keys):
                 who = callbacks.names(conn, {job.claimed.callback.id for job in jobs})
                 for job in jobs:
+                    unreadable = unreadable or job.unreadable
                     lines += _lines(job, who.get(job.claimed.callback.id, "a callback removed meanwhile"))
             raise _RollBack
     except _RollBack:
         pass
     yield from lines
+    if unreadable:
+        raise unreadable
 
 
-def _due(conn: Connection, deadline: float) -> Iterator[list[Job]]:
+def _due(conn: Connection, deadline: float, keys: Keyring) -> Iterator[list[Job]]:
     owner = f"dry-run-{secrets.token_hex(4)}"
     while candidates := claims.due_candidates(conn, BATCH):
         ids = [candidate.id for candidate in candidates]
         # Under a lease until the transaction is rolled back, so that the next round finds the next ones.
         claimed = claims.claim(conn, ids, owner, int(1000 * (deadline + 3600)), MOST_NUMBERS, must_send)
-        yield [build_job(one) for one in claimed]
+        yield [build_job(one, keys) for one in claimed]
 
 
 def _lines(job: Job, who: str) -> Iterator[str]:

@@ -19,6 +19,7 @@ from monitor_cli.delivery.slots import Shares
 from monitor_cli.errors import DatabaseAway, MonitorError, OutsideError
 from monitor_cli.outbound.request import Request
 from monitor_cli.outbound.transport import USER_AGENT, Answer
+from monitor_cli.sealing import Keyring
 from monitor_cli.store import trials
 from monitor_cli.store.trials import Held
 
@@ -54,11 +55,15 @@ def try_callback(
     sleep: Callable[[float], None] = time.sleep,
 ) -> Trial:
     """Send a callback the present truth once. Raises MonitorError where it can be no request or may not be sent, and
-    OutsideError where another request to it does not end, or this one was not started in time."""
+    OutsideError where another request to it does not end, or this one was not started in time; sealing.Unreadable (78)
+    where our keys do not fit its secrets."""
+    keys = Keyring.of(settings)
     desk = Desk(database, Shares(), settings.total_timeout, settings.lease_seconds, clock)
     held, taken = _hold(database, desk, callback_id, settings.total_timeout + MARGIN_SECONDS, clock, sleep)
     try:
-        job = build_job(held.claimed)
+        job = build_job(held.claimed, keys)
+        if job.unreadable is not None:
+            raise job.unreadable
         part = job.next_part()
         if part is None:
             raise MonitorError(f"callback {callback_id} cannot be told: {job.trouble}")
@@ -114,7 +119,7 @@ def _send(
 
 
 def _trial(held: Held, job: Job, part: Part, answer: Answer, signed: tuple[tuple[str, str], ...]) -> Trial:
-    of = held.claimed.callback
+    of = job.claimed.callback  # its secrets are opened: what an answer echoes of them is known by that
     shown = tuple((name, "***" if (name, value) in of.headers else value) for name, value in part.request.headers)
     return Trial(
         held.account,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from monitor_cli.errors import UsageError
+from monitor_cli.sealing import is_sealed
 
 _MOST_HEADERS = 32
 _MOST_BYTES = 8192
@@ -61,3 +62,5 @@ def _check_header(name: str, value: str) -> None:
         )
     if not value or value != value.strip(" \t"):
         raise RefusedTemplate(f"the value of the header {name} is empty, or has blanks around it")
+    if is_sealed(value):  # the tables tell plain from encrypted by it: it would be taken for one that we cannot read
+        raise RefusedTemplate(f"the value of the header {name} begins as an encrypted one does")

@@ -12,11 +12,11 @@ from monitor_cli.db import AnyRow
 from monitor_cli.dialect import now_ms
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import account, callback, change, owed
-from monitor_cli.store import accounts, outbox
+from monitor_cli.sealing import Keyring
+from monitor_cli.store import accounts, outbox, sealed
 from monitor_cli.store.channels import chunks
+from monitor_cli.store.sealed import Headers
 from monitor_cli.store.values import reader_of
-
-Headers = tuple[tuple[str, str], ...]
 
 _BATCH = 500
 OVERLAP_MS = 24 * 3600 * 1000  # a rotated secret signs beside the new one for so long
@@ -28,7 +28,8 @@ read_name = reader_of(callback.c.name)
 
 
 class Form(NamedTuple):
-    """What the plugin's form has, but for the status."""
+    """What the plugin's form has, but for the status. Of a listed callback the values of headers are as they are
+    stored: perhaps sealed, and shown to nobody."""
 
     title: str
     name: str
@@ -85,52 +86,69 @@ def names(conn: Connection, ids: Collection[int]) -> dict[int, str]:
     }
 
 
-def add(conn: Connection, account_name: str, form: Form, *, destination: str, secret: str, active: bool) -> int:
-    """Add a callback, which hears of changes from now on; gives its id. `destination`: its URL's host:port."""
+def add(
+    conn: Connection, account_name: str, form: Form, *, destination: str, secret: str, active: bool, keys: Keyring
+) -> int:
+    """Add a callback, which hears of changes from now on; gives its id. `destination`: its URL's host:port. Raises
+    sealing.Unreadable (78) where the others are sealed under a key that is not at hand: this one would stand plain."""
+    sealed.check(conn, keys)
     owner = accounts.find(conn, account_name)
     now = now_ms(conn)
     row = {
         **_columns(form, destination),
+        "headers": "[]",  # sealed for an id, which it has only once it is there: no log of the store's sees them plain
         "account_id": owner.id,
         "active": int(active),
         "hears_from": conn.execute(select(func.coalesce(func.max(change.c.id), 0))).scalar_one(),
-        "secret": secret,
+        "secret": "",
         "created_at": now,
         "modified_at": now,
     }
     key = conn.execute(insert(callback).values(**row)).inserted_primary_key
     assert key is not None
+    values = sealed.seal_row(keys, key[0], secret, form.headers)
+    conn.execute(update(callback).where(callback.c.id == key[0]).values(**values))
     return int(key[0])
 
 
-def form_of(conn: Connection, callback_id: int, *, lock: bool = False) -> Form:
-    """A callback's form as it stands. Raises MonitorError where it is not there."""
+def form_of(conn: Connection, callback_id: int, keys: Keyring, *, lock: bool = False, headers: bool = True) -> Form:
+    """A callback's form as it stands, `headers` opened (or left out). Raises MonitorError where it is not there,
+    sealing.Unreadable (78) where they cannot be read."""
     query = select(callback).where(callback.c.id == callback_id)
     row = conn.execute(query.with_for_update() if lock else query).first()
     if row is None:
         raise _absent([callback_id])
-    return _form(row)
+    form = _form(row)
+    return form._replace(headers=sealed.open_headers(keys, callback_id, form.headers) if headers else ())
 
 
-def edit(conn: Connection, callback_id: int, form: Form, destination: str) -> None:
+def edit(conn: Connection, callback_id: int, form: Form, destination: str, keys: Keyring) -> None:
     """Give a callback another form (of a row locked by form_of), and send what it is owed at once."""
-    values = {**_columns(form, destination), "not_before": 0, "modified_at": now_ms(conn)}
+    headers = sealed.headers_column(sealed.seal_headers(keys, callback_id, form.headers))
+    values = {**_columns(form, destination), "headers": headers, "not_before": 0, "modified_at": now_ms(conn)}
     conn.execute(update(callback).where(callback.c.id == callback_id).values(**values))
     outbox.rearm(conn, callback_id)
 
 
-def rotate_secret(conn: Connection, callback_id: int, secret: str) -> bool:
-    """Give a callback a new secret, beside which its present one signs for 24 h. At most two sign: gives whether one
-    of an earlier rotation still did, and does no more. Raises MonitorError where the callback is not there."""
+def rotate_secret(conn: Connection, callback_id: int, secret: str, keys: Keyring, *, drop_old: bool = False) -> bool:
+    """Give a callback a new secret, beside which its present one signs for 24 h (unless `drop_old`). At most two sign:
+    gives whether one of an earlier rotation still did, and does no more. Raises MonitorError where the callback is not
+    there, sealing.Unreadable (78) where its present secret cannot be read."""
     c = callback.c
     query = select(c.secret, c.old_secret, c.old_secret_until).where(c.id == callback_id)
     row = conn.execute(query.with_for_update()).first()
     if row is None:
         raise _absent([callback_id])
     now = now_ms(conn)
-    values = {"secret": secret, "old_secret": row.secret, "old_secret_until": now + OVERLAP_MS, "modified_at": now}
+    values = {"secret": sealed.seal_secret(keys, callback_id, secret), "modified_at": now}
+    if drop_old:
+        values |= {"old_secret": None, "old_secret_until": None}
+    else:
+        present = sealed.open_secret(keys, callback_id, row.secret)
+        old = sealed.seal_secret(keys, callback_id, present, sealed.OLD_SECRET)
+        values |= {"old_secret": old, "old_secret_until": now + OVERLAP_MS}
     conn.execute(update(callback).where(c.id == callback_id).values(**values))
-    return bool(row.old_secret) and (row.old_secret_until or 0) > now
+    return not drop_old and bool(row.old_secret) and (row.old_secret_until or 0) > now
 
 
 def enable(conn: Connection, ids: Collection[int]) -> None:
@@ -194,10 +212,10 @@ def _form(row: AnyRow) -> Form:
 
 
 def _columns(form: Form, destination: str) -> dict[str, Any]:
+    """What a form writes, but for its headers: they are sealed for one callback."""
     return {
         **form._asdict(),
         "payload": form.payload or None,
-        "headers": json.dumps(form.headers, ensure_ascii=False),
         "raw_json": int(form.raw_json),
         "destination": destination,
     }
