@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from monitor_cli import __version__
 from monitor_cli.outbound.addresses import Policy
-from monitor_cli.outbound.transport import ANSWER_LIMIT, KEPT, Answer, Outgoing, Transport
+from monitor_cli.outbound.transport import ANSWER_LIMIT, CONNECTION_SECONDS, KEPT, Answer, Outgoing, Transport
 from monitor_cli.outbound.url import split_url
 from tests.support.http import Answer as Reply
 from tests.support.http import Receiver
@@ -48,7 +48,7 @@ def answers(transport: Transport, count: int = 1) -> list[tuple[Any, Answer]]:
     ends = time.monotonic() + 30
     while len(found) < count:
         assert time.monotonic() < ends, "no answer"
-        found += transport.wait(0.5)
+        found += [(key, answer) for key, answer in transport.wait(0.5) if answer]
     return found
 
 
@@ -227,6 +227,25 @@ def test_a_name_that_moved_goes_to_the_new_address(transport: Transport, receive
         assert send(transport, url, addresses=("127.0.0.2",)).http_status == 201
 
 
+def test_an_old_connection_does_not_outlive_the_move_of_a_name(receiver: Receiver) -> None:
+    """Kept-alive connections are found by name: one that is used all the time would stay with the old server."""
+    url = f"http://name.test:{receiver.port}/hook"
+    transport = Transport(LOOPBACK, 5.0, lifetime=1)
+    with Receiver(host="127.0.0.2", port=receiver.port) as other:
+        assert send(transport, url, addresses=("127.0.0.1",)).http_status == 200
+        ends = time.monotonic() + 20
+        while not other.requests and time.monotonic() < ends:
+            assert send(transport, url, addresses=("127.0.0.2",)).http_status == 200
+            time.sleep(0.1)
+        assert len(other.requests) == 1
+        assert {request.connection for request in receiver.requests} == {1}
+    transport.close()
+
+
+def test_connections_are_bounded_in_age_by_default() -> None:
+    assert 30 <= CONNECTION_SECONDS <= 300
+
+
 def test_a_refused_address_is_not_dialled(receiver: Receiver) -> None:
     with opened(Policy()) as transport:
         for url, addresses in ((receiver.url("/"), ()), (f"http://name.test:{receiver.port}/", ("127.0.0.1",))):
@@ -334,6 +353,9 @@ def test_headers_of_64_kib_are_read(transport: Transport) -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf", 200, None),  # headers were whole
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", 200, None),
         (b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", 500, None),
+        (b"HTTP/1.1 500 No\r\nHTTP/1.1 200: OK\r\nContent-Length: 0\r\n\r\n", 500, None),  # a header, no status
+        (b"HTTP/1.1 429 No\r\nRetry-After: 7\r\nHTTP/1.1 200: OK\r\nContent-Length: 0\r\n\r\n", 429, "7"),
+        (b"HTTP/1.1 103 Hints\r\nHTTP/1.1 200: OK\r\n\r\nHTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n", 410, None),
     ],
 )
 def test_the_final_answers_status_and_headers_count(
@@ -357,6 +379,7 @@ def test_the_final_answers_status_and_headers_count(
         b"HTTP/1.1 20000 OK\r\n\r\n",
         b"HTTP/1.1 abc OK\r\n\r\n",
         b"\x16\x03\x01\x02\x00",
+        b"HTTP/1.1 500 No\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     ],
 )
 def test_no_answer_after_the_request_was_sent_has_arrived(transport: Transport, data: bytes) -> None:
@@ -365,6 +388,40 @@ def test_no_answer_after_the_request_was_sent_has_arrived(transport: Transport, 
             answer = send(transport, url, body=body)
             assert (answer.http_status, answer.arrived, answer.local, answer.response) == (None, True, None, b"")
             assert answer.error
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "the connection was closed without an answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "the answer ended before its headers did"),
+        (b"<html>hello</html>", "what came back is no HTTP/1.1 answer"),
+        (b"HTTP/1.1 20 OK\r\n\r\n", "what came back is no HTTP/1.1 answer"),
+        (b"HTTP/1.1 200 OK\r\nnot a header\r\n\r\n", "what came back is no HTTP/1.1 answer"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: x\r\n\r\n", "the answer is encoded in a way that was not asked for"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y%s\r\n" % (b"z" * 99) * 2000, "the answer's headers have more than 64 KiB"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 9000, "the answer has too many headers"),
+    ],
+)
+def test_a_fault_is_told_in_words_for_its_customer(transport: Transport, data: bytes, words: str) -> None:
+    with wire(raw(data)) as url:
+        assert send(transport, url).error == words
+
+
+def test_other_faults_too(transport: Transport, receiver: Receiver) -> None:
+    receiver.answer("/drop", Reply(drop="after"))
+    receiver.answer("/slow", Reply(delay=60))
+    broken = "the connection broke before the answer was whole: Connection reset by peer"
+    assert send(transport, receiver.url("/drop")).error == broken
+    assert (
+        str(send(transport, receiver.url("/slow"), seconds=0.3)).count("no whole answer came: timed out after 0.") == 1
+    )
+    tls = send(transport, receiver.url("/").replace("http:", "https:")).error
+    assert str(tls).startswith("no TLS connection: ")
+    assert "error:" not in str(tls)
+    receiver.stop()
+    refused = f"no connection to 127.0.0.1 port {receiver.port}: Connection refused"
+    assert send(transport, receiver.url("/")).error == refused
 
 
 @pytest.mark.parametrize("drop", ["before", "after"])
@@ -439,13 +496,16 @@ def test_the_deadline_is_over_all_of_it(
     assert status is not None or "timed out" in str(answer.error)
 
 
-def test_the_deadline_begins_with_the_start(transport: Transport, receiver: Receiver) -> None:
-    """What was started and then overtaken by a stop of the process (SIGSTOP) is not sent once its time is over."""
+def test_what_a_stop_overtook_is_not_sent(transport: Transport, receiver: Receiver) -> None:
+    """A process that was stopped (SIGSTOP) between taking a request and driving it gives it back unsent: its lease may
+    be over. What it takes after that goes."""
     for number in range(3):
-        transport.start(number, outgoing(receiver.url("/hook"), seconds=0.2))
-    time.sleep(0.5)
-    assert [(answer.http_status, answer.arrived) for _, answer in answers(transport, 3)] == [(None, False)] * 3
+        transport.start(number, outgoing(receiver.url("/hook")))
+    time.sleep(STOPPED_SECONDS + 0.1)
+    assert sorted(transport.wait(1)) == [(0, None), (1, None), (2, None)]
     assert receiver.requests == []
+    assert len(transport) == 0
+    assert send(transport, receiver.url("/hook")).http_status == 200
 
 
 def test_the_deadline_holds_against_a_body_nobody_reads(transport: Transport) -> None:

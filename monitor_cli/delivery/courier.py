@@ -21,6 +21,7 @@ from monitor_cli.outbound.transport import Answer, Outgoing, Transport, allow_op
 from monitor_cli.outbound.url import Target
 
 OTHER_FILES = 128  # open files that are no requests
+KEPT_OPEN = 8  # connections for each slot: turns go round the hosts, and dialling anew costs more than a request
 
 
 @dataclass(slots=True, eq=False)
@@ -43,10 +44,12 @@ class Courier:
         self._deadline = settings.total_timeout
         self._clock, self._wall = clock, wall
         self._policy = Policy(settings.allow_networks, settings.deny_networks)
-        pool = 2 * settings.concurrency
+        wanted = settings.concurrency + settings.slow_lane
+        kept = KEPT_OPEN * settings.concurrency
+        files = allow_open_files(wanted + kept + OTHER_FILES) - OTHER_FILES
+        slow = min(settings.slow_lane, max(1, files - settings.concurrency))
+        pool = min(kept, max(1, files - settings.concurrency - slow))
         self._transport = Transport(self._policy, settings.connect_timeout, settings.ca_file or None, pool)
-        files = allow_open_files(settings.concurrency + settings.slow_lane + OTHER_FILES)
-        slow = min(settings.slow_lane, max(1, files - settings.concurrency - OTHER_FILES))
         self._lanes = Lanes(settings.concurrency, slow=slow, clock=clock)
         self._resolver = Resolver(wake=self._transport.wake)
         self._resolving: list[Flight] = []

@@ -28,9 +28,9 @@ def sign(secrets: Sequence[str], webhook_id: str, timestamp: int, body: bytes) -
     `body` the exact bytes sent (Request.signed: a GET's is its request target). Raises MonitorError where a secret is
     not one."""
     content = f"{webhook_id}.{timestamp}.".encode() + body
-    return " ".join(
-        "v1," + base64.b64encode(hmac.digest(_key(secret), content, "sha256")).decode("ascii") for secret in secrets
-    )
+    # Not hmac.digest, which gives up the interpreter's lock for two microseconds of work, and waits to get it back.
+    digests = (hmac.new(_key(secret), content, "sha256").digest() for secret in secrets)
+    return " ".join("v1," + base64.b64encode(digest).decode("ascii") for digest in digests)
 
 
 def headers(secrets: Sequence[str], webhook_id: str, timestamp: int, body: bytes) -> tuple[tuple[str, str], ...]:

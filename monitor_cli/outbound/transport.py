@@ -20,11 +20,16 @@ import pycurl
 
 from monitor_cli import __version__
 from monitor_cli.outbound.addresses import Policy, refusal
+from monitor_cli.outbound.faults import fault_words
 from monitor_cli.outbound.url import Target
 
 USER_AGENT = f"monitor-cli/{__version__}"
 ANSWER_LIMIT = 64 * 1024  # headers and body
 KEPT = 4096
+CONNECTION_SECONDS = 60
+"""A connection that is older takes no further request: its name may have moved to another server."""
+BATCH = 16  # requests that libcurl is driven for at once, at a third of what one by one costs
+STOPPED_SECONDS = 0.5  # between taking a request and driving it nothing takes that long, unless we were stopped
 
 # The kernel has no way out, or nothing left to give: no customer can be blamed.
 _NO_NETWORK = {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
@@ -93,20 +98,21 @@ class _Transfer:
         self.size = 0
         self.refused: str | None = None
         self.starved = False
+        self.flooded = False
+        self.dialled = ""
         self.started = time.monotonic()
 
     def head(self) -> tuple[int | None, str | None]:
         """The status of the final answer, once its headers are complete, and its Retry-After. What follows the blank
         line is another answer after a 1xx, else trailers."""
-        status, retry_after = None, None
+        status, retry_after, first = None, None, True
         for line in self.lines:
-            if line.startswith(b"HTTP/"):
-                words = line.split(None, 2)
-                valid = len(words) > 1 and len(words[1]) == 3 and words[1].isdigit()
-                status, retry_after = int(words[1]) if valid else None, None
+            if first:  # a later line that looks like a status line is a header that forges one
+                status, retry_after, first = _status(line), None, False
             elif line in (b"\r\n", b"\n"):
                 if status is not None and status >= 200:
                     return status, retry_after
+                first = True
             elif line[:12].lower() == b"retry-after:":
                 retry_after = line[12:].decode("latin-1").strip()
         return None, None
@@ -114,6 +120,7 @@ class _Transfer:
     def _line(self, line: bytes) -> int | None:
         self.size += len(line)
         if self.size > ANSWER_LIMIT:
+            self.flooded = True
             return -1
         self.lines.append(line)
         return None
@@ -129,12 +136,20 @@ class Transport:
     """Requests in flight. `start` takes one with a key; `wait` returns the (key, Answer) pairs that came in.
 
     `policy` judges every dialled address; `ca_file` replaces the system's certificate authorities; `pool` connections
-    are kept open for the next request."""
+    are kept open for the next request, none longer than `lifetime` seconds."""
 
-    def __init__(self, policy: Policy, connect_timeout: float, ca_file: str | None = None, pool: int = 512) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        connect_timeout: float,
+        ca_file: str | None = None,
+        pool: int = 512,
+        lifetime: int = CONNECTION_SECONDS,
+    ) -> None:
         self._policy = policy
         self._connect_ms = max(1, int(connect_timeout * 1000))
         self._ca_file = ca_file
+        self._lifetime = lifetime
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -142,6 +157,9 @@ class Transport:
         self._epoll = select.epoll()
         self._watched: set[int] = set()
         self._timer: float | None = None
+        self._added: list[_Transfer] = []  # taken, and not driven yet
+        self._added_at = 0.0
+        self._late: list[Any] = []
         self._begun = False  # something was started since the last `wait`
         self._idle: list[_Transfer] = []
         self._flying: dict[pycurl.Curl, _Transfer] = {}
@@ -154,19 +172,22 @@ class Transport:
         return len(self._flying)
 
     def start(self, key: Any, out: Outgoing) -> None:
-        """Begin one request at once; its answer comes from `wait` with this key."""
+        """Begin one request, at the latest with the next `wait`, from which its answer comes with this key."""
         transfer = self._idle.pop() if self._idle else self._new_transfer()
         transfer.begin(key)
         self._set_request(transfer.curl, out)
         self._flying[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
-        # libcurl's deadline begins when it is first driven: with the next `wait`, a process that was stopped in between
-        # would still send what its lease no longer allows.
-        self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-        self._begun = True
+        if not self._added:
+            self._added_at = transfer.started
+        self._added.append(transfer)
+        if len(self._added) >= BATCH:
+            self._begin_added()
 
-    def wait(self, seconds: float) -> list[tuple[Any, Answer]]:
-        """Drive what is in flight until something came in, `wake` was called or `seconds` have passed."""
+    def wait(self, seconds: float) -> list[tuple[Any, Answer | None]]:
+        """Drive what is in flight until something came in, `wake` was called or `seconds` have passed. None for an
+        answer: we were stopped before it was begun, and who asked for it has to judge anew whether it may start."""
+        self._begin_added()
         timeout = 0.0 if self._begun else seconds  # one that failed at once is finished already
         self._begun = False
         if self._timer is not None:
@@ -212,6 +233,7 @@ class Transport:
             (pycurl.PATH_AS_IS, 1),
             (pycurl.HTTP09_ALLOWED, 0),
             (pycurl.CONNECTTIMEOUT_MS, self._connect_ms),
+            (pycurl.MAXLIFETIME_CONN, self._lifetime),
             (pycurl.USERAGENT, USER_AGENT),
             (pycurl.SSL_VERIFYPEER, 1),
             (pycurl.SSL_VERIFYHOST, 2),
@@ -221,6 +243,18 @@ class Transport:
         if self._ca_file:
             curl.setopt(pycurl.CAINFO, self._ca_file)
         return transfer
+
+    def _begin_added(self) -> None:
+        """libcurl's deadline begins when it is first driven: a process that was stopped in between would still send
+        what its lease no longer allows."""
+        added, self._added = self._added, []
+        if not added:
+            return
+        self._begun = True
+        if time.monotonic() - self._added_at < STOPPED_SECONDS:
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        else:
+            self._late += [self._land(transfer) for transfer in added]
 
     def _set_request(self, curl: pycurl.Curl, out: Outgoing) -> None:
         curl.unsetopt(pycurl.HTTPHEADER)  # setting an empty list would leave the last request's as they are
@@ -245,6 +279,7 @@ class Transport:
         if reason:
             transfer.refused = reason
             return pycurl.SOCKET_BAD
+        transfer.dialled = f"{where[0]} port {where[1]}"
         try:
             return socket.socket(family, kind, protocol)
         except OSError:
@@ -273,8 +308,9 @@ class Transport:
             while self._wake_reader.recv(4096):
                 pass
 
-    def _finished(self) -> list[tuple[Any, Answer]]:
-        answers = []
+    def _finished(self) -> list[tuple[Any, Answer | None]]:
+        answers: list[tuple[Any, Answer | None]] = [(key, None) for key in self._late]
+        self._late.clear()
         while True:
             queued, good, bad = self._multi.info_read()
             answers += [self._finish(curl, None, "") for curl in good]
@@ -283,12 +319,17 @@ class Transport:
                 return answers
 
     def _finish(self, curl: pycurl.Curl, code: int | None, words: str) -> tuple[Any, Answer]:
-        transfer = self._flying.pop(curl)
+        transfer = self._flying[curl]
         answer = _answer(transfer, code, words)
-        self._multi.remove_handle(curl)
+        return self._land(transfer), answer
+
+    def _land(self, transfer: _Transfer) -> Any:
+        """Its handle is free for another request. Returns its key."""
+        del self._flying[transfer.curl]
+        self._multi.remove_handle(transfer.curl)
         self._idle.append(transfer)
         key, transfer.key = transfer.key, None
-        return key, answer
+        return key
 
 
 def _answer(transfer: _Transfer, code: int | None, words: str) -> Answer:
@@ -298,8 +339,24 @@ def _answer(transfer: _Transfer, code: int | None, words: str) -> Answer:
         head = b"".join(transfer.lines)
         return Answer(status, None, bytes(transfer.kept), retry_after, duration, True, head=head)
     sent = transfer.curl.getinfo(pycurl.REQUEST_SIZE) > 0
-    error = f"the address {transfer.refused}" if transfer.refused else words or f"libcurl error {code}"
+    error = _own_words(transfer) or fault_words(
+        code, words, sent, duration / 1000, transfer.dialled, transfer.curl.getinfo(pycurl.OS_ERRNO)
+    )
     return Answer(None, error, b"", None, duration, sent, None if sent else _local_fault(transfer, code))
+
+
+def _status(line: bytes) -> int | None:
+    """The status in an answer's first line."""
+    words = line.split(None, 2)
+    valid = line.startswith(b"HTTP/") and len(words) > 1 and len(words[1]) == 3 and words[1].isdigit()
+    return int(words[1]) if valid else None
+
+
+def _own_words(transfer: _Transfer) -> str | None:
+    """Where it was we who ended it."""
+    if transfer.refused:
+        return f"the address {transfer.refused}"
+    return f"the answer's headers have more than {ANSWER_LIMIT // 1024} KiB" if transfer.flooded else None
 
 
 def _local_fault(transfer: _Transfer, code: int | None) -> str | None:
