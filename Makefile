@@ -18,7 +18,7 @@ demo: $(INSTALLED) ## an outage from a status page to customers, played on this 
 	@$(BIN)/monitor-cli demo $(ARGS)
 
 test: $(INSTALLED) mariadb ## the whole suite, on SQLite and on a MariaDB of its own (ARGS="tests/test_x.py -k word")
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 fault: $(INSTALLED) mariadb ## minutes of killed workers and databases: nothing lost, nothing stale (ARGS="--seconds 60 --seed 7")
 	@$(BIN)/python -m tests.fault.chaos $(ARGS)

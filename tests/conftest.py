@@ -42,6 +42,31 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(max(2, len(os.sched_getaffinity(0))), 8)
 
 
+# The files that take longest, longest first (`--durations=0` says): begun last, one would keep a worker busy alone.
+LONGEST = (
+    "test_fault.py",
+    "test_callback_rules.py",
+    "test_many_workers.py",
+    "test_delivery_corners.py",
+    "test_api_server.py",
+    "test_sync_lease.py",
+    "test_sync.py",
+    "test_migrate_adoption.py",
+    "test_callback_test.py",
+    "test_admin_server.py",
+    "test_wheel.py",
+    "test_readme.py",
+    "test_demo.py",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where the files go to several workers (each whole to one: --dist loadfile), the longest are begun first."""
+    if hasattr(config, "workerinput"):
+        place = {name: number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 # --- the network guard ------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ import requests
 from sqlalchemy import text
 
 from monitor_cli import schema
+from tests import conftest
 from tests.support import network_guard
 from tests.support.cli import Cli, Result, Running
 from tests.support.http import Answer, Receiver, StatusPage
@@ -262,3 +263,11 @@ def test_a_process_that_is_stopped_and_killed(tmp_path: Path) -> None:
     assert not running.ended
     assert running.kill() == Result(-signal.SIGKILL, "up\n", "")
     assert running.terminate().code == -signal.SIGKILL
+
+
+# --- several workers --------------------------------------------------------------------------------------------------
+
+
+def test_the_files_that_are_begun_first_are_there() -> None:
+    assert [name for name in conftest.LONGEST if not (Path(conftest.__file__).parent / name).is_file()] == []
+    assert conftest.pytest_xdist_auto_num_workers() >= 2
