@@ -23,7 +23,15 @@ from cryptography.x509.oid import NameOID
 
 from monitor_cli import __version__
 from monitor_cli.outbound.addresses import Policy
-from monitor_cli.outbound.transport import ANSWER_LIMIT, CONNECTION_SECONDS, KEPT, Answer, Outgoing, Transport
+from monitor_cli.outbound.transport import (
+    ANSWER_LIMIT,
+    CONNECTION_SECONDS,
+    KEPT,
+    STOPPED_SECONDS,
+    Answer,
+    Outgoing,
+    Transport,
+)
 from monitor_cli.outbound.url import split_url
 from tests.support.http import Answer as Reply
 from tests.support.http import Receiver
