@@ -92,6 +92,17 @@ def packed(conn: Connection, texts: Sequence[str], numbers: Sequence[str]) -> st
     return f"group_concat({' || char(31) || '.join([*values, *numbers])}, char(30))"
 
 
+def exact(conn: Connection, column: Any) -> ColumnElement[Any]:
+    """A text column of a table (NULL as '') so that it groups byte for byte; `exact_text` reads what comes."""
+    name = f"COALESCE({column.table.name}.{column.name}, '')"
+    return literal_column(f"CAST(CONVERT({name} USING utf8mb4) AS BINARY)" if is_mysql(conn) else name)
+
+
+def exact_text(value: bytes | str) -> str:
+    """The text of a value that `exact` gave."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
 def joined_lines(conn: Connection, column: Any) -> ColumnElement[str]:
     """A group's values as one text, a line each."""
     if is_mysql(conn):

@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -86,6 +87,16 @@ def run(args: list[str] | None = None) -> int:
     try:
         # Without standalone mode click gives back what Exit carries; of commands themselves it is None.
         code = cli.main(args, prog_name="monitor-cli", standalone_mode=False)
+    except (click.Abort, click.ClickException, MonitorError, OSError) as error:
+        given = sys.argv[1:] if args is None else args
+        return _unknown(error, given) if _is_check(given) else _answer(error)
+    return code if isinstance(code, int) else 0
+
+
+def _answer(failure: click.Abort | click.ClickException | MonitorError | OSError) -> int:
+    """Say on stderr what went wrong; gives the exit code."""
+    try:
+        raise failure
     except click.Abort:
         return _report(_Stopped("stopped"))
     except click.ClickException as error:
@@ -104,7 +115,28 @@ def run(args: list[str] | None = None) -> int:
         _silence_stdout()
         where = f"{error.filename}: " if error.filename else ""
         return _report(MonitorError(f"{where}{error.strerror or error}"), error)
-    return code if isinstance(code, int) else 0
+
+
+def _is_check(args: Sequence[str]) -> bool:
+    """Whether a command line is that of `check`, however wrong it may be otherwise: what reads its exit codes takes
+    every other command's 1 and 2 for a warning and an alarm."""
+    rest = iter(args)
+    for word in rest:
+        if word in ("--config", "--log-format"):
+            next(rest, None)
+        elif not word.startswith("-"):
+            return word == "check"
+    return False
+
+
+def _unknown(failure: click.Abort | click.ClickException | MonitorError | OSError, args: Sequence[str]) -> int:
+    from monitor_cli.cli.check import unknown
+
+    log.debug("traceback", exc_info=failure)
+    if isinstance(failure, OSError):
+        _silence_stdout()
+    words = failure.format_message() if isinstance(failure, click.ClickException) else str(failure) or "stopped"
+    return unknown(words, getattr(failure, "hint", None), args)
 
 
 def _say_where_it_stands(error: click.ClickException) -> None:
