@@ -35,6 +35,7 @@ from monitor_cli.config.values import (
 from monitor_cli.config.values import header_fault as header_fault
 from monitor_cli.errors import ConfigError
 
+PINGED = ("incident_sync", "callback_run")  # the jobs that tell a URL how they go
 SYSTEM_FILE = Path("/etc/monitor-cli/config.toml")
 
 
@@ -78,6 +79,18 @@ class Settings:
     )
     retention_days: int = setting(90, as_integer(1, 36_500), "how old, in days, what archive takes has to be")
     archive_dir: str = setting("", as_text, "where archive writes its files")
+    api_rate_per_key: float = setting(10.0, as_number(0, 1_000_000), "requests a second of an API key; 0: no limit")
+    api_burst_per_key: int = setting(60, as_integer(0, 1_000_000), "requests of an API key at once; 0: no limit")
+    api_rate_per_address: float = setting(100.0, as_number(0, 1_000_000), "the same for an address; 0: no limit")
+    api_burst_per_address: int = setting(400, as_integer(0, 1_000_000), "requests of an address at once; 0: no limit")
+    api_bad_keys_per_minute: int = setting(20, as_integer(0, 1_000_000), "bad API keys of an address; 0: no limit")
+    trusted_proxies: tuple[Network, ...] = setting((), as_networks, "proxies whose X-Forwarded-For names the client")
+    incident_sync_textfile: str = setting("", as_text, "where incident-sync writes metrics for Prometheus")
+    callback_run_textfile: str = setting("", as_text, "where callback-run writes metrics for Prometheus")
+    incident_sync_ping_url: str = setting("", as_url, "told how each run of incident-sync goes", secret=True)
+    incident_sync_ping_url_file: str = setting("", as_text, "a file that holds incident_sync_ping_url")
+    callback_run_ping_url: str = setting("", as_url, "told how each run of callback-run goes", secret=True)
+    callback_run_ping_url_file: str = setting("", as_text, "a file that holds callback_run_ping_url")
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -113,13 +126,29 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
             origins[key] = "flag"
     _resolve_database(values, origins)
     values["archive_dir"] = values.get("archive_dir") or str(_data() / "archive")
-    _resolve_secret_key(values, origins)
+    for name in ("secret_key", *(f"{job}_ping_url" for job in PINGED)):
+        _keep_nearer(values, origins, name)
     return Settings(**values, origins=origins)
 
 
+def ping_url(settings: Settings, job: str) -> str:
+    """The URL that is told how a job (incident_sync, callback_run) goes; '' where there is none. Raises ConfigError
+    (78) where its file cannot be read or holds none."""
+    name = f"{job}_ping_url"
+    file: str = getattr(settings, f"{name}_file")
+    if not file:
+        return str(getattr(settings, name))
+    try:
+        return as_url(read_secret_file(file, f"{name}_file"))
+    except ValueError as error:
+        raise ConfigError(f"{name}_file {file}: what it holds {error}") from None
+
+
 def check(settings: Settings) -> None:
-    """Raise ConfigError (78) where two settings contradict each other, or the keys cannot be read."""
+    """Raise ConfigError (78) where two settings contradict each other, or the keys and URLs cannot be read."""
     secret_keys(settings)
+    for job in PINGED:
+        ping_url(settings, job)
     warning, critical = settings.capacity_warning, settings.capacity_critical
     if warning and critical and critical < warning:
         raise ConfigError(
@@ -142,9 +171,10 @@ def _resolve_database(values: dict[str, Any], origins: dict[str, str]) -> None:
         values["database_url"] = _default_database()
 
 
-def _resolve_secret_key(values: dict[str, Any], origins: dict[str, str]) -> None:
-    """The file is read by who needs it: the incident API's user need not be able to."""
-    farther = "secret_key" if _says_file(values, origins, "secret_key") else "secret_key_file"
+def _keep_nearer(values: dict[str, Any], origins: dict[str, str], name: str) -> None:
+    """Of a value and the file that holds it, the one said closer. The file is read by who needs it: another command's
+    user need not be able to."""
+    farther = name if _says_file(values, origins, name) else f"{name}_file"
     if values.pop(farther, None):
         origins[farther] = "default"
 
