@@ -9,7 +9,7 @@ ARGS ?=
 WORKERS ?= $(if $(ARGS),0,auto)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fault bench lint format types clean venv mariadb
+.PHONY: help demo test fault bench lint format types docs clean venv mariadb
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ format: $(INSTALLED) ## put the format right
 
 types: $(INSTALLED) ## mypy, strict
 	@$(BIN)/mypy --no-incremental
+
+docs: $(INSTALLED) ## docs/commands.md and man/, anew from the help texts
+	@$(BIN)/python -m tools.reference
 
 clean: ## remove .venv, caches and build products
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -149,6 +149,13 @@ complete -C 'monitor-cli account show ac'
 """
 
 
+def test_the_lines_are_the_documented_ones() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "install.md").read_text("utf-8").replace("\\|", "|")
+    for script in (_BASH, _ZSH, _FISH):
+        (line,) = (line for line in script.splitlines() if VARIABLE in line)
+        assert f"`{line}`" in page
+
+
 @pytest.mark.parametrize(
     ("shell", "script"),
     [(["bash", "--norc", "-c"], _BASH), (["zsh", "-f", "-c"], _ZSH), (["fish", "--no-config", "-c"], _FISH)],

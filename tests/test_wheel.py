@@ -18,7 +18,17 @@ import pytest
 from tests.support import network_guard
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("monitor_cli", "alembic", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    "monitor_cli",
+    "alembic",
+    "man",
+    "contrib",
+    "crontab.example",
+    "setup.cfg",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)
 
 
 def call(*command: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -91,7 +101,18 @@ def test_every_module_and_migration_is_in_it(wheel: Path) -> None:
     migrations = {
         f"monitor_cli/migrations/{path.relative_to(ROOT / 'alembic')}" for path in (ROOT / "alembic").rglob("*.py")
     }
-    assert inside == {*modules, *migrations, "monitor_cli/py.typed"}
+    assert {name for name in inside if ".data/" not in name} == {*modules, *migrations, "monitor_cli/py.typed"}
+
+
+def test_man_pages_and_samples_come_with_it(script: Path) -> None:
+    """Beside bin/, where `man` looks (it needs no MANPATH), and where docs/install.md says."""
+    share = script.parent.parent / "share"
+    pages = {file.name for file in (ROOT / "man").glob("*.1")}
+    assert len(pages) > 10
+    assert {file.name for file in (share / "man" / "man1").glob("monitor-cli*")} == pages
+    samples = {file.relative_to(ROOT / "contrib"): file for file in (ROOT / "contrib").rglob("*.*") if file.is_file()}
+    for place, file in {**samples, Path("crontab.example"): ROOT / "crontab.example"}.items():
+        assert (share / "monitor-cli" / place).read_bytes() == file.read_bytes()
 
 
 def test_setup_names_every_package() -> None:
