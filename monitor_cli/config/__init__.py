@@ -25,6 +25,7 @@ from monitor_cli.config.values import (
     as_number,
     as_seconds_list,
     as_text,
+    as_url,
     find_credential,
     read_secret_file,
     read_table,

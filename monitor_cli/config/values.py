@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import Field, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from monitor_cli.errors import ConfigError
 
@@ -94,6 +95,19 @@ def as_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text")
     return value
+
+
+def as_url(value: object) -> str:
+    """An http or https URL, or nothing. Its text is in no words: a key may stand in it."""
+    text = as_text(value).strip()
+    try:
+        parts = urlsplit(text)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and text.isprintable()
+    except ValueError:
+        fits = False
+    if text and (not fits or " " in text):
+        raise ValueError("is no http or https URL (as https://host/path)")
+    return text
 
 
 def as_file(value: object) -> str:
