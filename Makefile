@@ -9,7 +9,7 @@ ARGS ?=
 WORKERS ?= $(if $(ARGS),0,auto)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fault bench lint format types docs clean venv mariadb
+.PHONY: help demo test fault galera bench lint format types docs clean venv mariadb
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -22,6 +22,10 @@ test: $(INSTALLED) mariadb ## the whole suite, on SQLite and on a MariaDB of its
 
 fault: $(INSTALLED) mariadb ## minutes of killed workers and databases: nothing lost, nothing stale (ARGS="--seconds 60 --seed 7")
 	@$(BIN)/python -m tests.fault.chaos $(ARGS)
+
+galera: $(INSTALLED) ## the same on three nodes of a Galera cluster that die and come back (ARGS="--owed 6000 --seed 7")
+	@.ci/prepare galera
+	@$(BIN)/python -m tests.fault.galera $(ARGS)
 
 bench: $(INSTALLED) mariadb ## the figures that docs/ quote, on a quiet machine: half an hour; needs nginx, openssl and wrk
 	@for what in throughput memory plan watch; do $(BIN)/python -m benchmarks.delivery $$what || exit; done

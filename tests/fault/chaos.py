@@ -19,17 +19,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import URL, func, select
 
 from monitor_cli import migrate, schema
 from monitor_cli.db import Database
 from monitor_cli.errors import DatabaseAway
-from tests.fault.evidence import Evidence, Tables
+from tests.fault.evidence import Evidence, Span, Tables
 from tests.fault.judge import Verdict, judge
 from tests.fault.receiver import Record
 from tests.fault.scene import Scene, build
@@ -70,15 +71,16 @@ def run(plan: Plan) -> Outcome:
         url = server.create_database()
         migrate.upgrade(url)
         database = Database(url)
-        with _customers(plan.seed, directory) as customers:
+        with customers_of(plan.seed, directory) as customers:
             scene = build(database, customers.ports, plan.callbacks, random.Random(f"{plan.seed}-scene"))
-            storm = Storm(plan, server, database, scene, directory)
+            syncer = Syncer(Database(database.url), scene, pace(plan, scene), random.Random(f"{plan.seed}-syncer"))
+            storm = Storm(plan, server, database, syncer, workers(plan, {"": database.url}, directory))
             try:
                 storm.rage()
                 storm.calm()
             finally:
                 storm.end()
-        evidence = storm.evidence(customers.records)
+        evidence = storm.evidence(scene, customers.records)
         database.close()
         outcome = Outcome(judge(evidence))
     outcome.figures = {**storm.figures(evidence), **outcome.verdict.figures, "seconds": time.monotonic() - begun}
@@ -86,13 +88,13 @@ def run(plan: Plan) -> Outcome:
 
 
 @dataclass
-class _Customers:
+class Customers:
     ports: list[int]
     records: list[Record] = field(default_factory=list)
 
 
 @contextmanager
-def _customers(seed: int, directory: Path) -> Iterator[_Customers]:
+def customers_of(seed: int, directory: Path) -> Iterator[Customers]:
     """The customers' process; their records are there after it."""
     file = directory / "records.jsonl"
     command = [sys.executable, "-m", "tests.fault.receiver", "--ports", str(PORTS), "--seed", str(seed)]
@@ -104,7 +106,7 @@ def _customers(seed: int, directory: Path) -> Iterator[_Customers]:
     )
     assert process.stdout is not None
     try:
-        customers = _Customers(json.loads(process.stdout.readline()))
+        customers = Customers(json.loads(process.stdout.readline()))
         yield customers
         process.terminate()
         assert process.wait(60) == 0, "the customers' process failed"
@@ -114,32 +116,35 @@ def _customers(seed: int, directory: Path) -> Iterator[_Customers]:
         process.wait(30)
 
 
+def workers(plan: Plan, databases: Mapping[str, URL], directory: Path) -> list[Worker]:
+    """The workers of a run, by turns at each database (by place); every second one is started by cron's manners."""
+    environment = {
+        "MONITOR_ALLOW_NETWORKS": "127.0.0.0/8",
+        "MONITOR_TOTAL_TIMEOUT": str(DEADLINE),
+        "MONITOR_LEASE_SECONDS": str(LEASE),
+        "MONITOR_RETRY_SCHEDULE": "0.2,0.4,0.8" + ",1.5" * 200,
+    }
+    made = []
+    for n, place in zip(range(plan.workers), cycle(databases), strict=False):
+        url = databases[place].render_as_string(hide_password=False)
+        env = {**environment, "MONITOR_DATABASE_URL": url, "MONITOR_PROCESSES": "2" if n % 4 > 1 else "1"}
+        made.append(Worker(n, ["--watch"] if n % 2 == 0 else ["--max-seconds", "5"], env, directory, place))
+    return made
+
+
+def pace(plan: Plan, scene: Scene) -> float:
+    """Changes a second, so that what shall be owed is owed after three quarters of the time."""
+    return plan.owed / (0.75 * plan.seconds) / scene.concerned / 1.8
+
+
 class Storm:
     """The run itself: who is killed or stopped when."""
 
-    def __init__(self, plan: Plan, server: MariaDB, database: Database, scene: Scene, directory: Path) -> None:
-        self._plan, self._server, self._database, self._scene = plan, server, database, scene
+    def __init__(self, plan: Plan, server: MariaDB, database: Database, syncer: Syncer, workers: list[Worker]) -> None:
+        self._plan, self._server, self._database, self._syncer = plan, server, database, syncer
+        self._workers = workers
         self._rng = random.Random(f"{plan.seed}-storm")
-        environment = {
-            "MONITOR_DATABASE_URL": database.url.render_as_string(hide_password=False),
-            "MONITOR_ALLOW_NETWORKS": "127.0.0.0/8",
-            "MONITOR_TOTAL_TIMEOUT": str(DEADLINE),
-            "MONITOR_LEASE_SECONDS": str(LEASE),
-            "MONITOR_RETRY_SCHEDULE": "0.2,0.4,0.8" + ",1.5" * 200,
-        }
-        self._workers = [
-            Worker(
-                n,
-                ["--watch"] if n % 2 == 0 else ["--max-seconds", "5"],
-                {**environment, "MONITOR_PROCESSES": "2" if n % 4 > 1 else "1"},
-                directory,
-            )
-            for n in range(plan.workers)
-        ]
-        # So that what shall be owed is owed after three quarters of the time.
-        pace = plan.owed / (0.75 * plan.seconds) / scene.concerned / 1.8
-        self._syncer = Syncer(Database(database.url), scene, pace, random.Random(f"{plan.seed}-syncer"))
-        self._outages: list[tuple[float, float]] = []
+        self._outages: list[Span] = []
         self._counts: Counter[str] = Counter()
 
     def rage(self) -> None:
@@ -174,7 +179,11 @@ class Storm:
         for worker in self._workers:
             worker.end()
 
-    def evidence(self, records: list[Record]) -> Evidence:
+    def outages(self) -> Mapping[str, Sequence[Span]]:
+        """When the database was away, by place."""
+        return {"": self._outages}
+
+    def evidence(self, scene: Scene, records: list[Record]) -> Evidence:
         with self._database.read() as conn:
             tables = Tables(
                 *(
@@ -183,7 +192,7 @@ class Storm:
                 ),
                 plans=conn.execute(select(func.count()).select_from(schema.plan)).scalar_one(),
             )
-        return Evidence(self._scene, self._syncer.truth, records, self._workers, self._outages, tables, DEADLINE, LEASE)
+        return Evidence(scene, self._syncer.truth, records, self._workers, self.outages(), tables, DEADLINE, LEASE)
 
     def figures(self, evidence: Evidence) -> dict[str, float]:
         statuses = Counter(record.status for record in evidence.records)
@@ -266,9 +275,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(2), "big"))
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    outcome = run(Plan(**vars(options)))
-    if outcome.figures["owed changes planned"] < options.owed:
-        outcome.verdict.violations.append(f"fewer than {options.owed} owed changes were planned")
+    return report(run(Plan(**vars(options))), options.owed)
+
+
+def report(outcome: Outcome, owed: int) -> int:
+    """Print it; gives the exit code."""
+    if outcome.figures["owed changes planned"] < owed:
+        outcome.verdict.violations.append(f"fewer than {owed} owed changes were planned")
     for what, figure in outcome.figures.items():
         print(f"{figure:10,.0f}  {what}")
     print(f"{outcome.verdict.longest_unrecorded:10.3f}  seconds, the longest from an answer to its worker's death")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,13 +28,14 @@ class Tables:
 
 @dataclass(frozen=True)
 class Evidence:
-    """`deadline` and `lease` in seconds; `outages`: from the database's death until it answered again."""
+    """`deadline` and `lease` in seconds; `outages` by place (Life.place): from the database's death until it answered
+    again."""
 
     scene: Scene
     truth: dict[Unit, list[Version]]
     records: Sequence[Record]
     workers: Sequence[Worker]
-    outages: Sequence[Span]
+    outages: Mapping[str, Sequence[Span]]
     tables: Tables
     deadline: float
     lease: float

@@ -163,7 +163,7 @@ def _explain(
         yield f"{what} {following.arrived - record.arrived:.3f} s later, before its lease can have run out"
     if any(row.late for row in rows):
         verdict.figures["duplicates: recorded too late by a worker that was held up"] += 1
-        held_up = [*evidence.stops, *evidence.outages]
+        held_up = [*evidence.stops, *evidence.outages[evidence.sender(record).place]]
         if not overlaps((record.arrived - evidence.longest_pause, following.arrived), held_up):
             yield f"{what}; it was recorded late, and nothing held its worker up"
         return
@@ -173,7 +173,7 @@ def _explain(
 def _explain_death(evidence: Evidence, record: Record, what: str, verdict: Verdict) -> Iterator[str]:
     """No record: its sender died before it could write one, or could not write for as long as its lease lasted."""
     life = evidence.sender(record)
-    outages = [(begin, end + RECONNECTED_WITHIN) for begin, end in evidence.outages]
+    outages = [(begin, end + RECONNECTED_WITHIN) for begin, end in evidence.outages[life.place]]
     # A process that is stopped inside a transaction holds its locks, for others to wait for.
     others = [(begin, end + RECONNECTED_WITHIN) for begin, end in evidence.stops]
     if life.killed is None:

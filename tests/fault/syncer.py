@@ -42,6 +42,8 @@ class Syncer(threading.Thread):
     times in a row, sometimes as another program does it: type and flag, no history. It also disables callbacks and
     enables them again."""
 
+    AT_ONCE = (1, 1, 1, 2, 4)  # servers
+
     def __init__(self, database: Database, scene: Scene, pace: float, rng: random.Random) -> None:
         super().__init__(name="syncer", daemon=True)
         self._database, self._scene, self._pace, self._rng = database, scene, pace, rng
@@ -75,7 +77,7 @@ class Syncer(threading.Thread):
 
     def _step(self) -> None:
         dice = self._rng.random()
-        servers = self._rng.sample(sorted(self._types), self._rng.choice((1, 1, 1, 2, 4)))
+        servers = self._rng.sample(sorted(self._types), self._rng.choice(self.AT_ONCE))
         if dice < 0.1:  # a flap: the same servers again and again
             for _ in range(self._rng.choice((2, 3, 4))):
                 self._change(servers, foreign=False)
@@ -104,28 +106,33 @@ class Syncer(threading.Thread):
     def _change(self, servers: list[int], *, foreign: bool) -> None:
         """Give servers their next type, in one transaction."""
         new = {server: self._next_type(self._types[server]) for server in servers}
-        while True:
-            committing = None
-            try:
-                with self._database.write() as conn:
-                    self._write(conn, new, foreign)
-                    committing = time.time()
-                earliest, latest = committing, time.time()
-                break
-            except DatabaseAway:
-                noticed = time.time()
-                if committing is not None and self._was_committed(servers[0]):
-                    earliest, latest = committing, noticed
-                    break
-                time.sleep(0.1)
-        for server in servers:
-            self._versions[server] += 1
+        earliest, latest = self._carry_out(new, foreign)
         self._types.update(new)
         self.changes += len(servers)
         self.foreign += len(servers) if foreign else 0
         for unit in {self._scene.units[server] for server in servers}:
             kinds = [kind for server, kind in self._types.items() if self._scene.units[server] == unit]
             self.truth[unit].append(Version(max(kinds, key=TYPES.index), earliest, latest))
+
+    def _carry_out(self, new: dict[int, str], foreign: bool) -> tuple[float, float]:
+        """Write it, whatever dies; between which two moments (unix time) it was committed."""
+        while True:
+            committing = None
+            try:
+                with self._database.write() as conn:
+                    self._write(conn, new, foreign)
+                    committing = time.time()
+                span = committing, time.time()
+                break
+            except DatabaseAway:
+                noticed = time.time()
+                if committing is not None and self._was_committed(min(new)):
+                    span = committing, noticed
+                    break
+                time.sleep(0.1)
+        for server in new:
+            self._versions[server] += 1
+        return span
 
     def _next_type(self, now: str) -> str:
         step = 1 if self._rng.random() < 0.8 else 2

@@ -28,14 +28,24 @@ def address_of(pid: int) -> str:
     return f"127.{64 + (pid >> 16)}.{pid >> 8 & 255}.{pid & 255}"
 
 
+def environment(directory: Path) -> dict[str, str]:
+    """What a process of monitor-cli needs, and nothing of this machine's settings."""
+    env = {"PATH": os.environ["PATH"], "HOME": str(directory)}
+    if config.SYSTEM_FILE.exists():
+        (directory / "empty.toml").touch()
+        env["MONITOR_CONFIG"] = str(directory / "empty.toml")
+    return env
+
+
 @dataclass
 class Life:
     """One process, from start to end (unix time). `killed` is set by SIGKILL alone; `stops` are the spans from SIGSTOP
-    to SIGCONT or to its death. A helper has no `code`: its first process speaks for it."""
+    to SIGCONT or to its death. A helper has no `code`: its first process speaks for it. `place` names its database."""
 
     pid: int
     started: float
     helper: bool = False
+    place: str = ""
     killed: float | None = None
     ended: float | None = None
     code: int | None = None
@@ -76,15 +86,13 @@ class Life:
 class Worker:
     """One place for a worker: its processes follow each other. All that it says goes to `said`."""
 
-    def __init__(self, number: int, args: list[str], env: Mapping[str, str], directory: Path) -> None:
+    def __init__(self, number: int, args: list[str], env: Mapping[str, str], directory: Path, place: str = "") -> None:
         self.lives: list[Life] = []
         self.said = directory / f"worker-{number}.txt"
         self.start_at = 0.0
+        self.place = place
         self._args, self._directory = args, directory
-        self._env = {"PATH": os.environ["PATH"], "HOME": str(directory), "PYTHONPATH": str(SITE), **env}
-        if config.SYSTEM_FILE.exists():  # the machine's own configuration is not ours
-            (directory / "empty.toml").touch()
-            self._env["MONITOR_CONFIG"] = str(directory / "empty.toml")
+        self._env = {**environment(directory), "PYTHONPATH": str(SITE), **env}
         self._process: subprocess.Popen[bytes] | None = None
         self._first: Life | None = None
 
@@ -105,7 +113,7 @@ class Worker:
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
-        self._first = Life(self._process.pid, started)
+        self._first = Life(self._process.pid, started, place=self.place)
         self.lives.append(self._first)
 
     def tend(self, restart: bool, rng: random.Random) -> None:
@@ -147,7 +155,7 @@ class Worker:
             known = {life.pid for life in self.lives}
             with suppress(OSError):
                 children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-                self.lives += [Life(int(pid), now, helper=True) for pid in children if int(pid) not in known]
+                self.lives += [Life(int(pid), now, True, self.place) for pid in children if int(pid) not in known]
             if (code := self._process.poll()) is not None:
                 self._first.code, self._first.ended = code, now
                 self._process = None
