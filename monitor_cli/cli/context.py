@@ -39,6 +39,11 @@ class App:
             self._database = database
         return self._database
 
+    @property
+    def opened(self) -> Database | None:
+        """The database, if it could be opened and is in use."""
+        return self._database
+
     def close(self) -> None:
         if self._database is not None:
             self._database.close()

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import click
 
 from monitor_cli.cli.chosen import STDIN, chosen, source_options
 from monitor_cli.cli.context import App, pass_app
+from monitor_cli.cli.observed import INCIDENT_SYNC, observed, textfile_option
 from monitor_cli.cli.output import cell, print_rows
 from monitor_cli.errors import OutsideError
 from monitor_cli.sync.chosen import Choice, choose
 from monitor_cli.sync.judging import Change, Rules
 from monitor_cli.sync.run import Outcome, preview, synchronise
+
+if TYPE_CHECKING:  # the library is loaded where there is a textfile
+    from prometheus_client import Metric
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +27,16 @@ log = logging.getLogger(__name__)
 @click.command()
 @source_options
 @click.option("--dry-run", is_flag=True, help="Show what would change; write nothing.")
+@textfile_option
 @pass_app
 def command(
-    app: App, name: str | None, provider: str | None, url: str | None, paths: tuple[str, ...], dry_run: bool
+    app: App,
+    name: str | None,
+    provider: str | None,
+    url: str | None,
+    paths: tuple[str, ...],
+    dry_run: bool,
+    textfile: str | None,
 ) -> None:
     """Read the sources and bring each server's status up to date.
 
@@ -33,13 +46,32 @@ def command(
     \b
     Example:  monitor-cli incident-sync --url https://status.example.com --dry-run
     """
-    choice = chosen(app.settings, name, provider, url, paths)
-    _finish(_preview(app, choice) if dry_run else _run(app, choice))
+    if textfile and dry_run:
+        raise click.UsageError("--textfile does not go with --dry-run")
+    if dry_run:
+        _finish(_preview(app, chosen(app.settings, name, provider, url, paths)))
+    else:
+        _run_observed(app, textfile, lambda: chosen(app.settings, name, provider, url, paths))
 
 
 def sync_all(app: App) -> None:
     """What the command does without options; run-helper calls it too."""
-    _finish(_run(app, choose(app.settings)))
+    _run_observed(app, None, lambda: choose(app.settings))
+
+
+def _run_observed(app: App, textfile: str | None, choice: Callable[[], Choice]) -> None:
+    with observed(app, INCIDENT_SYNC, textfile) as observer:
+        wanted = choice()
+        observer.begin()
+        outcome = _run(app, wanted)
+
+        def did() -> Iterable[Metric]:
+            from monitor_cli.telemetry import metrics
+
+            return metrics.sync_run(outcome.rows, outcome.written, outcome.busy)
+
+        observer.did = did
+        _finish(outcome)
 
 
 def _run(app: App, choice: Choice) -> Outcome:

@@ -31,6 +31,7 @@ from monitor_cli.delivery.outcome import (
     verdict,
 )
 from monitor_cli.delivery.slots import Shares
+from monitor_cli.delivery.tally import Row, Tally
 from monitor_cli.errors import DatabaseAway
 from monitor_cli.outbound.transport import Answer
 from monitor_cli.sealing import Keyring, Unreadable
@@ -76,10 +77,12 @@ class Engine:
         processes: int = 1,
         leads: bool = True,
         stop: Callable[[], bool] = lambda: False,
+        tally: Row | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
+        self._tally = tally or Tally(1).row(0)
         self._stop, self._clock = stop, clock
         self._courier = Courier(settings, clock=clock, wall=wall)
         self._shares = Shares(processes)
@@ -112,6 +115,7 @@ class Engine:
         ends = None if max_seconds is None else self._clock() + max_seconds
         with ThreadPoolExecutor(1, "claim") as claiming, ThreadPoolExecutor(1, "settle") as settling:
             while True:
+                self._tally.turned(self._clock())
                 stopping = self._stop() or (ends is not None and self._clock() >= ends)
                 if stopping:
                     self._release_ready()
@@ -219,6 +223,7 @@ class Engine:
 
     def _receive(self, job: Job) -> None:
         for owed in job.dropped:
+            self._tally.count("dropped")
             log.info(
                 "change.dropped",
                 extra={"facts": {"callback": job.claimed.callback.id, "channel": owed.unit.channel_id}},
@@ -340,6 +345,8 @@ class Engine:
     # --- settlements ------------------------------------------------------------------------------------------------
 
     def _settle_later(self, job: Job, settlement: Settlement) -> None:
+        if settlement.attempts:
+            self._tally.count(settlement.then.value)
         if settlement.then is Then.PART:
             self._parked[job.claimed.id] = job
         else:

@@ -17,6 +17,7 @@ from monitor_cli.config import Settings
 from monitor_cli.db import Database
 from monitor_cli.delivery.desk import lease_in_force
 from monitor_cli.delivery.engine import Engine, Reach
+from monitor_cli.delivery.tally import Row, Tally
 from monitor_cli.errors import ConfigError, MonitorError, OutsideError
 from monitor_cli.sealing import Keyring
 from monitor_cli.store import sealed
@@ -48,8 +49,8 @@ def share(settings: Settings, count: int) -> Settings:
 
 
 class Fleet:
-    """`start` forks the helpers; it has to come before any thread and any connection. Each runs `work(stop)`, where
-    `stop` says that SIGTERM or SIGINT came or that the first process has died, and ends as it says."""
+    """`start` forks the helpers; it has to come before any thread and any connection. Each runs `work(stop, number)`,
+    where `stop` says that SIGTERM or SIGINT came or that the first process has died, and ends as it says."""
 
     def __init__(self) -> None:
         self._helpers: list[int] = []
@@ -57,19 +58,19 @@ class Fleet:
         self._stopped = False
         self._wake: Callable[[], None] = lambda: None
 
-    def start(self, count: int, work: Callable[[Callable[[], bool]], Ended]) -> None:
-        """Fork `count` helpers."""
+    def start(self, count: int, work: Callable[[Callable[[], bool], int], Ended]) -> None:
+        """Fork `count` helpers, numbered from 1."""
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
-        for _ in range(count):
+        for number in range(1, count + 1):
             if pid := os.fork():
                 self._helpers.append(pid)
                 continue
             self._helpers.clear()
             code = 1
             try:
-                ended = work(lambda: self._stopped or os.getppid() != parent)
+                ended = work(lambda: self._stopped or os.getppid() != parent, number)
                 os.write(self._report, json.dumps(ended).encode() + b"\n")
                 code = ended.code
             finally:
@@ -104,8 +105,14 @@ class Fleet:
         self._wake()
 
 
-def run_fleet(database: Database, settings: Settings, max_seconds: float | None) -> None:
-    """One run of callback-run: the first process speaks for all. Raises what its engine raises, and
+def run_fleet(
+    database: Database,
+    settings: Settings,
+    max_seconds: float | None,
+    begun: Callable[[Tally], None] = lambda _tally: None,
+) -> None:
+    """One run of callback-run: the first process speaks for all, and calls `begun` once the others are there, so that
+    threads may start. Raises what its engine raises, and
     OutsideError where only a helper failed, or where none reached any customer for a fault of ours; ConfigError (78)
     where the keys do not fit the callbacks' secrets. `database` has no connection once there are helpers."""
     with database.read() as conn:
@@ -119,8 +126,12 @@ def run_fleet(database: Database, settings: Settings, max_seconds: float | None)
     )
     fleet = Fleet()
     fleet.listen(lambda: None)  # before there are helpers: a SIGTERM that comes early must not kill one half-way
-    fleet.start(count - 1, lambda stop: _help(fleet, database, mine, count, max_seconds, stop))
-    engine = Engine(database, mine, processes=count, stop=fleet.stopped)
+    tally = Tally(count)
+    fleet.start(
+        count - 1, lambda stop, number: _help(fleet, database, mine, count, max_seconds, stop, tally.row(number))
+    )
+    begun(tally)
+    engine = Engine(database, mine, processes=count, stop=fleet.stopped, tally=tally.row(0))
     fleet.listen(engine.wake)
     try:
         own = engine.run(max_seconds)
@@ -147,8 +158,9 @@ def _help(
     count: int,
     max_seconds: float | None,
     stop: Callable[[], bool],
+    tally: Row,
 ) -> Ended:
-    engine = Engine(database, settings, processes=count, leads=False, stop=stop)
+    engine = Engine(database, settings, processes=count, leads=False, stop=stop, tally=tally)
     fleet.listen(engine.wake)
     try:
         return Ended(0, *engine.run(max_seconds))
