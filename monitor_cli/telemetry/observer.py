@@ -64,6 +64,10 @@ class Observer:
         if self._pinger:
             self._pinger.start()
 
+    def forget(self) -> None:
+        """It was no run: nothing is told of it."""
+        self._pinger, self._textfile = None, ""
+
     def stay(self, database: Database, still_for: Callable[[], float], every_seconds: float = PULSE_SECONDS) -> None:
         """The run stays: from now on ping and write from time to time, as long as it works: its loop turns (it is told
         how long that was ago), and the database answers."""
