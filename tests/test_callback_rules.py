@@ -390,6 +390,26 @@ def test_one_customers_failing_name_server_is_no_fault_while_others_are_reached(
     assert (delivery.state, delivery.attempts) == ("open", 0)
 
 
+def test_a_name_that_alone_is_not_answered_is_its_customers_by_the_schedule(
+    lite: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else is looked up in this run: that the top-level domain is answered tells whose fault it is."""
+
+    def lookup(host: str, *_: Any, **__: Any) -> Any:
+        code = socket.EAI_AGAIN if host == "customer.test" else socket.EAI_NODATA
+        raise socket.gaierror(code, "no")
+
+    monkeypatch.setattr(courier, "Resolver", partial(Resolver, lookup=lookup))
+    broken = lite.world.callback(lite.account, "http://customer.test/hook", raw_json=True)
+    lite.flag("critical")
+    lite.run().quiet()
+    (attempt,) = lite.world.attempts()
+    assert attempt.error == "the name customer.test could not be looked up: its name servers fail or do not answer"
+    (delivery,) = lite.world.deliveries()
+    assert (delivery.state, delivery.attempts) == ("open", 1)
+    assert lite.world.callback_row(broken).failures == 1
+
+
 def test_a_refused_address_is_the_customers(lite: Scene) -> None:
     lite.callback()
     lite.flag("critical")

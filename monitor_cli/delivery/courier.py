@@ -75,7 +75,7 @@ class Courier:
             self._not_sent(flight, error.message)
             return
         if not flight.target.address:
-            flight.addresses = self._resolver.resolve(flight.target.host, flight.target.port)
+            flight.addresses = self._resolver.resolve(flight.target.host, flight.target.port, of.account_id)
             if not flight.addresses.done():
                 self._resolving.append(flight)
                 return
@@ -106,12 +106,13 @@ class Courier:
             return
         waiting, self._resolving = self._resolving, []
         for flight in waiting:
-            if flight.addresses is not None and flight.addresses.done():
-                self._send(flight)
-            elif self._clock() - flight.started >= self._deadline:
-                self._not_sent(flight, "the resolver does not answer", local="resolver")
-            else:
-                self._resolving.append(flight)
+            assert flight.target is not None and flight.addresses is not None
+            if not flight.addresses.done():
+                if self._clock() - flight.started < self._deadline:
+                    self._resolving.append(flight)
+                    continue
+                self._resolver.give_up(flight.target.host, flight.addresses)
+            self._send(flight)
 
     def _send(self, flight: Flight) -> None:
         assert flight.target is not None
