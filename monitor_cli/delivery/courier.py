@@ -106,7 +106,8 @@ class Courier:
             return
         waiting, self._resolving = self._resolving, []
         for flight in waiting:
-            assert flight.target is not None and flight.addresses is not None
+            assert flight.target is not None
+            assert flight.addresses is not None
             if not flight.addresses.done():
                 if self._clock() - flight.started < self._deadline:
                     self._resolving.append(flight)
