@@ -9,8 +9,13 @@ import secrets
 
 from sqlalchemy import ColumnElement, Connection, and_, case, select, update
 
-from monitor_cli.dialect import now_sql, upsert
+from monitor_cli.dialect import is_mysql, now_sql, upsert
 from monitor_cli.schema import lease
+
+CONCERNED = "planning"
+"""For `alone`: a plan, and whoever changes whom a plan concerns (enabling, subscribing, removing, replaying). A plan
+reads callbacks and subscriptions without a lock: without turns, what is planned while somebody is being enabled or
+subscribed is seen by neither side."""
 
 
 def is_held(conn: Connection, name: str) -> bool:
@@ -50,6 +55,16 @@ def renew(conn: Connection, name: str, token: str, length_ms: int) -> bool:
 def release(conn: Connection, name: str, token: str) -> None:
     """Give it back, if it is still ours."""
     conn.execute(update(lease).where(_ours(name, token)).values(lease_until=0))
+
+
+def alone(conn: Connection, name: str) -> None:
+    """Take turns, to the end of the transaction, with every other one that does: what the one before wrote is seen by
+    each statement from here on. On one server the row's lock sees to it. A Galera cluster's locks are each node's own:
+    there whoever commits second is refused and starts again, because this changes the row."""
+    if not is_mysql(conn):
+        return  # SQLite has one writer at a time
+    row = {"name": name, "token": secrets.token_hex(16), "owner": "", "lease_until": 0}
+    conn.execute(upsert(conn, lease, ["name"], lambda new, _old: {"token": new.token}).values(row))
 
 
 def _ours(name: str, token: str) -> ColumnElement[bool]:

@@ -1,6 +1,6 @@
 """What people's commands do to the outbox: enabling, subscribing, re-arming, replaying, forgetting.
 
-Lock order: callback, delivery, owed."""
+Lock order: callback, delivery, owed. Whatever must not overlap with a plan takes turns with it (leases.alone)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from sqlalchemy import ColumnElement, Connection, Insert, case, delete, insert, 
 
 from monitor_cli.dialect import among, greatest, now_ms, upsert
 from monitor_cli.schema import callback, delivery, number, owed
+from monitor_cli.store import leases
 from monitor_cli.store.channels import chunks, types_of
 from monitor_cli.types import Region, Type, Unit
 
 
 def enable(conn: Connection, callback_id: int) -> None:
     """Switch a callback on and send it the newest truth of what it is owed."""
+    leases.alone(conn, leases.CONCERNED)
     conn.execute(
         update(callback)
         .where(callback.c.id == callback_id)
@@ -49,6 +51,7 @@ def rearm(conn: Connection, callback_id: int, *, wait: bool = False) -> None:
 
 def subscribed(conn: Connection, account_id: int) -> None:
     """Owe an account that subscribed again whatever differs from what its callbacks were told last."""
+    leases.alone(conn, leases.CONCERNED)
     callbacks = conn.execute(
         select(callback.c.id).where(callback.c.account_id == account_id).with_for_update()
     ).scalars()
@@ -73,7 +76,8 @@ def subscribed(conn: Connection, account_id: int) -> None:
 def replay(conn: Connection, units: Mapping[int, Collection[Unit]]) -> None:
     """Have these units' newest truth sent to their callbacks (by id) again, whatever they were told: due at once, or
     when a Retry-After has run out. A callback that is not active by now is left out."""
-    # Locked, so that a callback removed at the same time leaves no delivery behind.
+    # Alone and locked, so that a callback removed at the same time leaves no delivery behind.
+    leases.alone(conn, leases.CONCERNED)
     query = select(callback.c.id).where(among(callback.c.id, units), callback.c.active == 1).order_by(callback.c.id)
     ids = conn.execute(query.with_for_update()).scalars().all() if units else []
     if not ids:
@@ -128,6 +132,7 @@ def _wanting(conn: Connection) -> Insert:
 
 def forget(conn: Connection, callback_ids: Collection[int]) -> None:
     """Close the deliveries of removed callbacks and drop what they were owed. What is in flight settles as nothing."""
+    leases.alone(conn, leases.CONCERNED)
     for some in chunks(sorted(callback_ids)):
         conn.execute(
             update(delivery)

@@ -1,6 +1,7 @@
 """Plan: what was flagged becomes owed to each concerned callback, in the transaction that clears the flags.
 
-The steps are those of docs/delivery.md. Lock order everywhere: monitor rows, callback, delivery, owed, attempt.
+The steps are those of docs/delivery.md. Lock order everywhere: monitor rows, the row
+of leases.alone, callback, delivery, owed, attempt.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, Select, and_, case, delete, func, insert, lit
 from monitor_cli.db import AnyRow
 from monitor_cli.dialect import greatest, now_ms, upsert
 from monitor_cli.schema import callback, change, delivery, monitor, number, owed, plan, subscription
+from monitor_cli.store import leases
 from monitor_cli.store.channels import chunks, types_of
 from monitor_cli.types import Region, Type, Unit, worst
 
@@ -80,6 +82,7 @@ def owe(conn: Connection, concerns: Sequence[Concern]) -> None:
     """Record that each callback of each account with numbers on these units has to be told, and make it due."""
     if not concerns:
         return
+    leases.alone(conn, leases.CONCERNED)
     token = secrets.token_hex(16)
     conn.execute(
         insert(plan),
