@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -101,6 +102,23 @@ def exact(conn: Connection, column: Any) -> ColumnElement[Any]:
 def exact_text(value: bytes | str) -> str:
     """The text of a value that `exact` gave."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def group_key(conn: Connection, *columns: Any) -> ColumnElement[Any]:
+    """What several text columns (NULL as '') group by, byte for byte, where there are very many rows: long values make
+    temporary tables on disk of MySQL's. `group_key_of` gives the same of known values."""
+    names = [f"COALESCE({column.table.name}.{column.name}, '')" for column in columns]
+    if is_mysql(conn):
+        return literal_column(
+            f"UNHEX(MD5(CONCAT_WS(X'1F', {', '.join(f'CONVERT({n} USING utf8mb4)' for n in names)})))"
+        )
+    return literal_column(" || char(31) || ".join(names))
+
+
+def group_key_of(conn: Connection, *values: str) -> bytes | str:
+    """The key that `group_key` gives these values."""
+    text_ = VALUE_END.join(values)
+    return hashlib.md5(text_.encode(), usedforsecurity=False).digest() if is_mysql(conn) else text_
 
 
 def joined_lines(conn: Connection, column: Any) -> ColumnElement[str]:

@@ -88,9 +88,11 @@ def take(conn: Connection, *, every: bool = False, most: int | None = None) -> P
         servers = [one for one in servers if one.type is not Type.OPERATIONAL]
     shown = servers if most is None else servers[:most]
     owed, kept = overview.owed_now(conn)
+    counts = overview.counts(conn)
+    reach = overview.reach_of_regions(conn, {one.region for one in counts})
     return Picture(
         at=now_ms(conn),
-        places=_places(overview.counts(conn), servers, overview.reach_of_regions(conn)),
+        places=_places(counts, servers, reach),
         servers=servers,
         reach=overview.reach_of_channels(conn, {one.channel_id for one in shown}),
         waiting=overview.waiting(conn),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
 from monitor_cli.db import AnyRow
-from monitor_cli.dialect import among, exact, exact_text
+from monitor_cli.dialect import among, exact, exact_text, group_key, group_key_of
 from monitor_cli.schema import callback, change, monitor, number, owed, subscription
 from monitor_cli.store.channels import IN_LIST
 from monitor_cli.types import Region, Type
@@ -104,27 +104,28 @@ def servers(conn: Connection, *, every: bool = False) -> Iterator[AnyRow]:
     return iter(conn.execute(_SERVERS if every else _SERVERS.where(~_is(Type.OPERATIONAL))))
 
 
-def reach_of_regions(conn: Connection) -> dict[Region, Reach]:
-    """Whom the warning and critical servers of each region concern; a number on several of its channels' servers counts
-    once."""
+def reach_of_regions(conn: Connection, regions: Collection[Region]) -> dict[Region, Reach]:
+    """Whom the warning and critical servers of each of these regions concern; a number on several of its channels'
+    servers counts once."""
     units = (
-        select(
-            monitor.c.channel_id,
-            exact(conn, monitor.c.region).label("exact_region"),
-            exact(conn, monitor.c.region_code).label("exact_code"),
-        )
+        select(monitor.c.channel_id, group_key(conn, monitor.c.region, monitor.c.region_code).label("place"))
         .where(_is(Type.WARNING) | _is(Type.CRITICAL))
         .distinct()
         .subquery()
     )
-    query = (
-        select(units.c.exact_region, units.c.exact_code, func.count(), func.count(number.c.account_id.distinct()))
+    # By account first: counting different accounts of all numbers at once takes five times as long.
+    of_account = (
+        select(units.c.place, number.c.account_id, func.count().label("numbers"))
         .select_from(units.join(number, number.c.channel_id == units.c.channel_id))
-        .group_by(units.c.exact_region, units.c.exact_code)
+        .group_by(units.c.place, number.c.account_id)
+        .subquery()
     )
+    query = select(of_account.c.place, func.sum(of_account.c.numbers), func.count()).group_by(of_account.c.place)
+    places = {group_key_of(conn, *region): region for region in regions}
     return {
-        Region(exact_text(region), exact_text(code)): Reach(numbers, accounts)
-        for region, code, numbers, accounts in conn.execute(query)
+        places[place]: Reach(int(numbers), accounts)
+        for place, numbers, accounts in conn.execute(query)
+        if place in places
     }
 
 
