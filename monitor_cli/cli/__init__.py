@@ -30,6 +30,7 @@ _COMMANDS = {
     "demo": "demo",
     "incident-sync": "incident_sync",
     "number": "number",
+    "report": "report",
     "run-helper": "run_helper",
     "serve-api": "serve_api",
     "server": "server",

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,14 +37,14 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGO = re.compile(rf"([0-9]{{1,9}})([{''.join(_SECONDS)}])")
 
 
-def read_time(text: str) -> int:
-    """Reads a point in time, for `reads`: ISO 8601 (UTC where it names no zone), or how long ago: 90m, 2h, 7d. Gives
+def read_time(text: str, zone: tzinfo = UTC) -> int:
+    """Reads a point in time, for `reads`: ISO 8601 (in `zone` where it names none), or how long ago: 90m, 2h, 7d. Gives
     milliseconds since 1970."""
     if ago := _AGO.fullmatch(text):
         return max(0, int((time.time() - int(ago[1]) * _SECONDS[ago[2]]) * 1000))
     try:
         at = datetime.fromisoformat(text)
-        return max(0, int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000))
+        return max(0, int((at if at.tzinfo else at.replace(tzinfo=zone)).timestamp() * 1000))
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is neither a time (2026-01-31T12:00Z) nor a span (90m, 2h, 7d)") from None
 

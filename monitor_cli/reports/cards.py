@@ -1,0 +1,109 @@
+"""A region's card: its name and share, its timeline, its figures, and what happened in it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from monitor_cli.reports import timeline
+from monitor_cli.reports.figures import shown_percent, span
+from monitor_cli.reports.frame import Column, Head, Row, count, moment, table
+from monitor_cli.reports.history import Past
+from monitor_cli.reports.markup import Html, join, link, outside, tag
+from monitor_cli.types import Region
+
+INCIDENTS = 20  # of each region that a page shows
+
+
+def said(reasons: Sequence[Mapping[str, str | None]]) -> str:
+    """What sources said of an incident, in one line: their titles, or else their words."""
+    texts = dict.fromkeys(reason["title"] or reason["word"] or "" for reason in reasons)
+    return "; ".join(text for text in texts if text)
+
+
+def legend() -> Html:
+    levels = [(level, word or "not known, or not there") for level, word in enumerate(timeline.LEVELS)]
+    order = (1, 2, 3, timeline.UNKNOWN_LEVEL)
+    return tag("ul", *(tag("li", timeline.mark(level), levels[level][1]) for level in order), class_="legend")
+
+
+def least_available(row: Row) -> tuple[bool, float, str, str]:
+    share = row["operational_percent"]
+    return share is None, share or 0.0, row["region"], row["region_code"]
+
+
+def region_of(row: Row) -> Region:
+    return Region(row["region"], row["region_code"])
+
+
+def grouped(rows: Iterable[Row]) -> dict[Region, list[Row]]:
+    """Rows by their region."""
+    found: dict[Region, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[region_of(row)].append(row)
+    return found
+
+
+def card(head: Head, past: Past, row: Row, incidents: Sequence[Row], number: int, *, facts: bool) -> Html:
+    region = region_of(row)
+    name = region.region or region.region_code or "(no region)"
+    cells = past.sweep.regions.picture(past.sweep.region(region))
+    label = f"{name} {region.region_code}".strip()
+    described = (
+        f"{shown_percent(row['operational_percent'])} operational, warning for {span(row['warning_seconds'])}, "
+        f"critical for {span(row['critical_seconds'])}, {count(row['incidents'], 'incident')}"
+    )
+    shown = incidents[-INCIDENTS:]
+    left = f"the last {len(shown)} of {len(incidents)}" if len(shown) < len(incidents) else ""
+    worst = "critical" if row["critical_seconds"] else "warning" if row["warning_seconds"] else "operational"
+    return tag(
+        "section",
+        tag(
+            "div",
+            tag("h2", outside(name), tag("span", outside(region.region_code), class_="code")),
+            tag("p", shown_percent(row["operational_percent"]), class_=f"share {worst}"),
+            class_="top",
+        ),
+        timeline.drawn(cells, head.window, f"t{number}", f"{label} over time", described),
+        _facts(row) if facts else None,
+        table(_happened(head, shown), shown, f"Incidents{', ' + left if left else ''}") if shown else None,
+        class_="card",
+    )
+
+
+def _facts(row: Row) -> Html:
+    facts = (
+        ("Warning", span(row["warning_seconds"])),
+        ("Critical", span(row["critical_seconds"])),
+        ("Incidents", row["incidents"]),
+        ("Mean time to recovery", span(row["mttr_seconds"])),
+        ("Longest", span(row["longest_seconds"])),
+        ("Servers", row["servers"]),
+    )
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts), class_="facts")
+
+
+def _happened(head: Head, rows: Sequence[Row]) -> list[Column]:
+    named = [Column("Server", "head", lambda row: outside(row["name"]))] if any("name" in row for row in rows) else []
+    return [
+        *named,
+        Column("From", "t", lambda row: ("before " if row["began_before"] else "") + moment(head, row["from"])),
+        Column("To", "t", lambda row: "still open" if row["to"] is None else moment(head, row["to"])),
+        Column("Lasted", "n", lambda row: span(row["duration_seconds"])),
+        Column("Worst", "", lambda row: tag("span", row["worst"], class_=row["worst"])),
+        Column("What was said", "w", _reasons),
+        Column("Numbers", "n", lambda row: row["numbers"]),
+        Column("Customers", "n", lambda row: row["accounts"]),
+        Column("Told", "n", lambda row: f"{row['told']} of {row['callbacks']}"),
+        Column("After", "n", lambda row: span(row["told_p50_seconds"])),
+    ]
+
+
+def _reasons(row: Row) -> Html:
+    labels: dict[tuple[str, str | None], None] = {}
+    for reason in row["reasons"]:
+        if label := reason["title"] or reason["word"]:
+            labels[label, reason["link"]] = None
+    parts = [link(*one) for one in list(labels)[:3]]
+    more = [f"and {len(labels) - 3} more"] if len(labels) > 3 else []
+    return Html("<br>".join(join(part) for part in [*parts, *more]))

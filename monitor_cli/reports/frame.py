@@ -1,0 +1,123 @@
+"""What all pages have: the document with its style and its policy, headings, sections, tables.
+
+Nothing is loaded from anywhere (the Content-Security-Policy says so too), and nothing runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from monitor_cli import __version__
+from monitor_cli.reports.markup import Html, join, outside, tag
+from monitor_cli.reports.style import STYLE
+from monitor_cli.reports.window import Window
+
+Row = Mapping[str, Any]
+
+
+class Head(NamedTuple):
+    """What stands above every report."""
+
+    window: Window
+    zone: str
+    account: str | None
+    notes: Sequence[str]
+
+
+class Column(NamedTuple):
+    """A table's column: its heading, how its cells are set (n: figures, t: times, w: words, head), and the cell."""
+
+    label: str
+    kind: str
+    cell: Any
+
+
+def page(head: Head, title: str, *parts: Any) -> str:
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    when = f"{_day(head, head.window.since)} – {_day(head, head.window.until)}"
+    top = tag(
+        "header",
+        tag("p", "Health Check", join(" · ", outside(head.account)) if head.account else None, class_="over"),
+        tag("h1", title),
+        tag("p", f"{when} ({head.zone})", class_="when"),
+    )
+    notes = tag("div", *(tag("p", _sentence(note)) for note in head.notes), class_="notes", role="note")
+    document = tag(
+        "html",
+        tag(
+            "head",
+            tag("meta", charset="utf-8"),
+            tag("meta", http_equiv="Content-Security-Policy", content=policy),
+            tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+            tag("meta", name="color-scheme", content="light dark"),
+            tag("link", rel="icon", href="data:,"),
+            tag("title", f"{title}, {when}"),
+            tag("style", Html(STYLE)),
+        ),
+        tag("body", tag("main", top, parts[0], notes if head.notes else None, *parts[1:], _foot())),
+        lang="en",
+    )
+    return f"<!doctype html>\n{document}\n"
+
+
+def _foot() -> Html:
+    return tag(
+        "footer",
+        tag(
+            "p",
+            "A region is as its worst server at each moment. Shares are of the time whose type is known, and cut, not "
+            "rounded: 100 % is always. Mean time to recovery counts the incidents that ended in this time.",
+        ),
+        tag("p", f"monitor-cli {__version__}"),
+    )
+
+
+def _sentence(note: str) -> str:
+    return note[:1].upper() + note[1:]
+
+
+def _day(head: Head, at: int) -> str:
+    moment = head.window.local(at)
+    clock = "" if moment.time().isoformat() == "00:00:00" else f" {moment:%H:%M}"
+    return f"{moment.day} {moment:%B %Y}{clock}"
+
+
+def moment(head: Head, at: int) -> str:
+    moment = head.window.local(at)
+    return f"{moment.day} {moment:%b %Y %H:%M:%S}"
+
+
+def section(title: str, *parts: Any) -> Html:
+    return tag("section", tag("div", tag("h2", title), class_="top"), *parts, class_="card")
+
+
+def tiles(*facts: tuple[str, Any, str]) -> Html:
+    return tag(
+        "dl",
+        *(
+            tag("div", tag("dt", name), tag("dd", value), tag("dd", more, class_="small"))
+            for name, value, more in facts
+        ),
+        class_="tiles",
+    )
+
+
+def table(columns: Iterable[Column], rows: Iterable[Row], caption: str | None = None) -> Html:
+    shown = list(columns)
+    return tag(
+        "table",
+        tag("caption", caption) if caption else None,
+        tag("thead", tag("tr", *(tag("th", c.label, scope="col", class_=c.kind) for c in shown))),
+        tag(
+            "tbody",
+            *(tag("tr", *(tag("td", c.cell(row), class_=c.kind, data_label=c.label) for c in shown)) for row in rows),
+        ),
+    )
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
