@@ -5,7 +5,6 @@ Retry-After is RFC 9110 section 10.2.3; 520 to 529 are what CDNs answer when the
 
 from __future__ import annotations
 
-import html
 import json
 import random
 import time
@@ -14,12 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from functools import lru_cache
 from typing import Any
 
 from monitor_cli.delivery.jobs import Job, Part, Telling
-from monitor_cli.outbound.payload import percent
-from monitor_cli.outbound.transport import KEPT, Answer
+from monitor_cli.delivery.redaction import redact
+from monitor_cli.outbound.transport import Answer
 from monitor_cli.store.claims import CallbackRow
 from monitor_cli.store.settling import Attempt, Settlement, Then, Told
 from monitor_cli.types import Unit
@@ -84,33 +82,10 @@ def kept_response(body: bytes, of: CallbackRow) -> str | None:
     an echoing server would bring into our tables."""
     if not body:
         return None
-    hidden = [form for value in (*of.secrets, *(value for _, value in of.headers)) for form in _echoes(value)]
-    whole = len(body) < KEPT
-    for form in hidden:
-        body = body.replace(form, b"***")
-    if not whole:
-        body = _without_cut_end(body, hidden)
+    start = body[: 2 * KEPT_BYTES]  # more than is kept, since what is struck out makes it shorter
+    body = redact(start, of.secrets, [value for _, value in of.headers], cut=len(body) > len(start))
     text = body.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text.encode()[:KEPT_BYTES].decode("utf-8", "ignore")
-
-
-@lru_cache(maxsize=1024)
-def _echoes(value: str) -> tuple[bytes, ...]:
-    """How a server may write a header's value: as it came, in JSON (PHP's has \\/), HTML or a form. Longest first."""
-    words = [json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]]
-    words += [word.replace("/", "\\/") for word in words]
-    words += [value, html.escape(value), percent(value)]
-    forms = {*(word.encode("utf-8", "replace") for word in words), value.encode("latin-1", "replace")}
-    return tuple(sorted(filter(None, forms), key=len, reverse=True))
-
-
-def _without_cut_end(body: bytes, hidden: Sequence[bytes]) -> bytes:
-    """The start of an answer whose last bytes, as far as they are kept, may be the start of a hidden value."""
-    for form in hidden:
-        for length in range(min(len(form), len(body)), max(0, len(body) - KEPT_BYTES), -1):
-            if body.endswith(form[:length]):
-                return body[:-length] + b"***"
-    return body
 
 
 def settle_nothing_sent(job: Job) -> Settlement:
