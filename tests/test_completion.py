@@ -167,7 +167,10 @@ def test_the_documented_line_in_a_real_shell(cli: Cli, world: World, shell: list
     world.account("acme")
     env = cli.environment()
     env["PATH"] = os.pathsep.join([str(SCRIPT.parent), env.get("PATH", os.defpath)])
-    done = subprocess.run(
-        [*shell, script], env=env, cwd=cli.home, capture_output=True, text=True, timeout=120, check=False
-    )
+    for _ in range(5):  # on a machine that is busy two seconds may not be enough, and then nothing is offered
+        done = subprocess.run(
+            [*shell, script], env=env, cwd=cli.home, capture_output=True, text=True, timeout=120, check=False
+        )
+        if done.stdout.strip():
+            break
     assert done.stdout.split() == ["acme"], done.stderr

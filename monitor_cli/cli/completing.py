@@ -1,7 +1,7 @@
 """What the shell's completion offers beside commands and options: accounts, callbacks and sources by name.
 
 Somebody has pressed TAB: whatever is wrong (no configuration, no database, a password refused) nothing is offered, and
-nothing is said; a second is all that it may take.
+nothing is said; two seconds are all that a database is given.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from monitor_cli.cli.context import App
 from monitor_cli.cli.output import cell
-from monitor_cli.db import Database
+from monitor_cli.db import Connection, Database
 from monitor_cli.store import names
 
-_SECONDS = 1.0
+T = TypeVar("T")
+
+_SECONDS = 2.0
 _AGAIN = 0.1  # where a library took the first interruption for an error of its own
 # What every shell takes as it stands, and puts nothing else in its place for.
 _PLAIN = re.compile(r"[\w.@+-]+")
@@ -30,7 +32,7 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[
 
 
 class _Late(BaseException):
-    """The second is over."""
+    """The time is over."""
 
 
 def _completer(find: Callable[[App, str], Iterable[CompletionItem[str]]]) -> Completer:
@@ -38,8 +40,7 @@ def _completer(find: Callable[[App, str], Iterable[CompletionItem[str]]]) -> Com
         app = App(context.find_root().params.get("config_path"), verbose=0)
         logging.disable()
         try:
-            with _within(_SECONDS):
-                return [item for item in find(app, start) if _PLAIN.fullmatch(item.value)]
+            return [item for item in find(app, start) if _PLAIN.fullmatch(item.value)]
         except (Exception, _Late):
             return []
         finally:
@@ -62,18 +63,21 @@ def _within(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def _query(app: App, work: Callable[[Connection], list[T]]) -> list[T]:
+    with closing(Database(app.settings.database_url, serving=True)) as database, _within(_SECONDS):
+        return database.query(work)
+
+
 @_completer
 def complete_account(app: App, start: str) -> list[CompletionItem[str]]:
     """The accounts' names."""
-    with closing(Database(app.settings.database_url, serving=True)) as database:
-        return [CompletionItem(name) for name in database.query(lambda conn: names.of_accounts(conn, start))]
+    return [CompletionItem(name) for name in _query(app, lambda conn: names.of_accounts(conn, start))]
 
 
 @_completer
 def complete_callback(app: App, start: str) -> list[CompletionItem[str]]:
     """The callbacks' ids, with whose they are for the shells that show it."""
-    with closing(Database(app.settings.database_url, serving=True)) as database:
-        found = database.query(lambda conn: names.of_callbacks(conn, start))
+    found = _query(app, lambda conn: names.of_callbacks(conn, start))
     return [CompletionItem(str(one.id), help=cell(f"{one.name}, of {one.account}")) for one in found]
 
 
