@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from monitor_cli import migrate, schema, serve
-from monitor_cli.api import body as body_room
+from monitor_cli.serve.gateway import BODY_SECONDS
 from monitor_cli.db import Database
 from tests.support.cli import Cli, Running
 from tests.support.mariadb import MariaDB
@@ -133,11 +133,17 @@ def test_every_row_of_the_table(serving: Serving, world: World):
     assert (unchanged.status, unchanged.body, unchanged.headers["etag"]) == (304, b"", etag)
 
 
-def test_it_says_where_it_serves_and_ends_without_a_word(serving: Serving):
+def test_it_says_where_it_serves_and_one_line_a_request(serving: Serving, acme: int):
     assert serving(GOOD).status == 200
     result = serving.running.terminate()
     assert (result.code, result.out) == (0, "")
-    assert result.err == f"monitor-cli: serving http://127.0.0.1:{serving.port}/v1/ with 2 workers\n"
+    said, line = result.err.splitlines()
+    assert said == f"monitor-cli: serving http://127.0.0.1:{serving.port}/v1/ with 2 workers"
+    assert re.fullmatch(
+        r"api\.request request_id=[0-9a-f]{16} method=GET route=/v1/ http_status=200 status=200"
+        rf" duration_ms=[0-9.]+ account_id={acme} client=127\.0\.0\.1",
+        line,
+    )
 
 
 def test_interrupted_and_quiet(acme: int, cli: Cli):
@@ -283,10 +289,6 @@ def test_dripping_clients_do_not_stop_others(serving: Serving):
             assert serving(GOOD).body == DATA
             assert time.monotonic() - started < 10
     until(lambda: serving("/v1/", "POST", f"api_key={KEY}&method=monitor", **FORM).body == DATA)
-
-
-def test_threads_are_left_while_forms_are_awaited():
-    assert body_room.READERS < serve.THREADS
 
 
 RAW = [

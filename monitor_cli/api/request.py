@@ -46,6 +46,14 @@ def read(environ: Environ) -> Question:
     return Question(key, form, fault=fault or _method_fault(values) or format_fault)
 
 
+def host_fault(environ: Environ) -> str | None:
+    """Why the request must be refused by RFC 9112, 3.2: HTTP/1.1 has one Host header."""
+    host = environ.get("HTTP_HOST")
+    if host:
+        return "The Host header is given more than once" if "," in host else None
+    return "The Host header is missing" if environ.get("SERVER_PROTOCOL") == "HTTP/1.1" else None
+
+
 def _values(environ: Environ) -> tuple[dict[str, list[bytes | None]], str | None]:
     """The known parameters of query string and form, and why one of the two could not be read."""
     values: dict[str, list[bytes | None]] = {}
@@ -118,6 +126,8 @@ def _key(values: dict[str, list[bytes | None]], header: str) -> bytes | None:
     key = _single(values, "api_key") or None
     if not header:
         return key
+    if "," in header:  # this is how servers hand over a header that came twice
+        raise BadParameter("The header x-api-key is given more than once, or its key has a comma; use api_key")
     try:
         from_header = header.encode("latin-1")  # WSGI hands over bytes as latin-1 (PEP 3333)
         from_header.decode("utf-8")

@@ -10,28 +10,28 @@ import logging
 import os
 import resource
 import signal
-import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from granian import Granian
-from granian.constants import HTTPModes, Interfaces, RuntimeModes
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from monitor_cli import api
+from monitor_cli.api.metrics import DIRECTORY
 from monitor_cli.config import Settings
-from monitor_cli.errors import MonitorError
 from monitor_cli.logs import configure_logging
+from monitor_cli.serve.gateway import Gateway
+from monitor_cli.serve.listening import take_port, take_socket
 
-# One thread works while others wait for the database or for a slow client's form: more would not answer more
-# (docs/serving.md), they only keep one slow request from holding up the rest.
-THREADS = 4
 HEADER_SECONDS = 10  # for a request's head to arrive, and for a connection to stay idle
 HEAD_BYTES = 64 * 1024
 STOP_SECONDS = 30  # for requests in flight when asked to stop; a query ends within 10
@@ -47,18 +47,27 @@ def default_workers() -> int:
     return min(len(os.sched_getaffinity(0)), 8)
 
 
-def run(settings: Settings, host: str, port: int, workers: int, started: Callable[[str], None]) -> None:
+def run(
+    settings: Settings,
+    started: Callable[[str], None],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    unix_socket: str | None = None,
+    workers: int = 1,
+) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight. `started` is told the address (port 0 takes a free
-    one). Raises MonitorError where the address cannot be listened on."""
+    one). Raises MonitorError where it cannot be listened on."""
     with ExitStack() as held:
-        address, port = _reserve(host, port, held)
+        place = take_socket(unix_socket, held) if unix_socket else take_port(host, port, held)
+        counted = _metrics_directory(held)
+        held.callback(api.open_table(settings).close)  # the last one to let go of it, so that it is removed
         server = Granian(
             "monitor_cli.api:application",
-            address=address,
-            port=port,
-            interface=Interfaces.WSGI,
+            **place.options,
+            interface=Interfaces.RSGI,
+            loop=Loops.auto,
             workers=workers,
-            blocking_threads=THREADS,
             runtime_mode=RuntimeModes.st,  # the other one can miss its own "all is finished" and hang (granian 2.8)
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(header_read_timeout=HEADER_SECONDS * 1000, max_buffer_size=HEAD_BYTES),
@@ -71,29 +80,22 @@ def run(settings: Settings, host: str, port: int, workers: int, started: Callabl
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_SECONDS,
         )
-        server.on_startup(lambda: started(f"http://{f'[{address}]' if ':' in address else address}:{port}"))
+        server.on_startup(lambda: started(place.shown))
         _hold_signals_over_forks()
-        server.serve(target_loader=partial(_load, settings, os.getpid()), wrap_loader=False)
+        server.serve(target_loader=partial(_load, settings, os.getpid(), counted), wrap_loader=False)
 
 
-def _reserve(host: str, port: int, held: ExitStack) -> tuple[str, int]:
-    """Resolve the address and hold it while the workers bind it too, each with a socket of its own (SO_REUSEPORT)."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with socket.socket(family, socket.SOCK_STREAM) as alone:
-            # Without SO_REUSEPORT: another server of this user on the same port would share it without a word.
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            alone.bind(address)
-            bound = alone.getsockname()
-        shared = held.enter_context(socket.socket(family, socket.SOCK_STREAM))
-        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        shared.bind(bound)
-    except OSError as error:
-        raise MonitorError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}", "choose another --host or --port"
-        ) from None
-    return bound[0], bound[1]
+def _metrics_directory(held: ExitStack) -> str:
+    """Where the workers count: the operator's directory, or one of this server's own, removed with it."""
+    given = os.environ.get(DIRECTORY)
+    if given:
+        return given
+    shared = Path("/dev/shm")
+    return held.enter_context(
+        tempfile.TemporaryDirectory(
+            prefix=f"monitor-cli-{os.geteuid()}-metrics-", dir=shared if os.access(shared, os.W_OK) else None
+        )
+    )
 
 
 def _connections() -> int:
@@ -137,26 +139,28 @@ def _hold_signals_over_forks() -> None:
 
 
 def _stop_once() -> None:
-    """In a worker: hand granian's handler the first SIGTERM or SIGINT, and no other. One that comes before granian
-    waits for it would be forgotten, and a second one makes it hang with its requests unanswered (2.8; both tried)."""
+    """In a worker: let the loop hear the first SIGTERM or SIGINT, and no other. One that comes before granian waits
+    for it would be forgotten, and a second one makes it hang with its requests unanswered (2.8; both tried)."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     ready = time.monotonic() + _START_SECONDS
 
     def wait() -> None:
         number = signal.sigwait(_STOPS)
         time.sleep(max(0.0, ready - time.monotonic()))
-        handler: Any = signal.getsignal(number)
-        handler(number, None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})  # in this thread alone, which therefore gets it
+        os.kill(os.getpid(), number)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
 
     threading.Thread(target=wait, name="stop", daemon=True).start()
 
 
-def _load(settings: Settings, parent: int) -> api.Application:
-    """In a worker: the application that it serves."""
+def _load(settings: Settings, parent: int, counted: str) -> Any:
+    """In a worker: the Gateway that it serves."""
     _stop_once()
     _die_with_parent(parent)
     _ensure_logging()
-    return api.build(settings)
+    os.environ[DIRECTORY] = counted
+    return Gateway(api.build(settings))
 
 
 def _die_with_parent(parent: int) -> None:

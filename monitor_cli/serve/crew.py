@@ -1,0 +1,80 @@
+"""Threads that do the blocking work of an event loop: one at a time, in the order it came; others only help out where
+one is held up.
+
+More threads at once would not answer more, they fight for the interpreter's lock and all take longer (docs/serving.md
+has the figures); but nobody waits behind a slow query for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+Job = Callable[[], None]
+
+THREADS = 4
+WAITING = 1024  # jobs that may wait
+HELD_UP_SECONDS = 0.05  # how long a job may hold up the others
+
+
+class Crew:
+    """Runs jobs, which must not raise; `full` says whether one more would have to wait too long."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._help = threading.Semaphore(0)
+        self._began: list[float | None] = [None] * THREADS  # of each thread: when its job began
+        self._watching = False
+        threading.Thread(target=self._lead, name="crew-0", daemon=True).start()
+        for number in range(1, THREADS):
+            threading.Thread(target=self._assist, args=(number,), name=f"crew-{number}", daemon=True).start()
+
+    @property
+    def full(self) -> bool:
+        return self._jobs.qsize() >= WAITING
+
+    def submit(self, job: Job) -> None:
+        """Have a job done. From the loop's thread."""
+        self._jobs.put(job)
+        if not self._watching:
+            self._watching = True
+            self._loop.call_later(HELD_UP_SECONDS, self._watch)
+
+    def _lead(self) -> None:
+        while True:
+            self._run(0, self._jobs.get())
+
+    def _assist(self, number: int) -> None:
+        while True:
+            self._help.acquire()
+            while self._held_up():
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                self._run(number, job)
+
+    def _run(self, number: int, job: Job) -> None:
+        self._began[number] = self._clock()
+        job()
+        self._began[number] = None
+
+    def _held_up(self) -> bool:
+        """Whether every thread that is at work has been so for too long."""
+        late = self._clock() - HELD_UP_SECONDS
+        working = [began for began in self._began if began is not None]
+        return bool(working) and max(working) <= late
+
+    def _watch(self) -> None:
+        """Send help where jobs wait behind one that does not end. Only while there are jobs."""
+        waiting = not self._jobs.empty()
+        if waiting and self._held_up():
+            self._help.release()
+        self._watching = waiting or any(began is not None for began in self._began)
+        if self._watching:
+            self._loop.call_later(HELD_UP_SECONDS, self._watch)
