@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from configparser import Error as ParserError
 from configparser import RawConfigParser
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from warnings import catch_warnings, simplefilter
 
 from sqlalchemy import Connection as Connection
 from sqlalchemy import (
@@ -198,16 +199,32 @@ def _parse(url: str | URL) -> URL:
             "write it as mysql+pymysql://user:password@host/database or sqlite:////path/file.db",
         ) from None
     _check_option_file(parsed)
+    _check_ats(parsed)
     if parsed.get_backend_name() in ("mysql", "mariadb") and parsed.get_driver_name() == "pymysql":
-        return parsed
+        return _in_utf8(parsed)
     if parsed.get_backend_name() == "sqlite" and parsed.get_driver_name() == "pysqlite":
         return parsed
     if parsed.drivername in ("mysql", "mariadb"):
-        return parsed.set(drivername=f"{parsed.drivername}+pymysql")
+        return _in_utf8(parsed.set(drivername=f"{parsed.drivername}+pymysql"))
     raise ConfigError(
         f"database_url names a store that is not supported: {parsed.drivername}",
         "use mysql+pymysql:// (MySQL 8, MariaDB 10.6 and newer) or sqlite:///",
     )
+
+
+def _in_utf8(url: URL) -> URL:
+    """Names are in every script: what the URL says else of it, or an option file, would lose them."""
+    return url.update_query_dict({"charset": "utf8mb4"})
+
+
+def _check_ats(url: URL) -> None:
+    """An @ in a password cuts it in two, and its rest would be taken for the host, and shown. Raises ConfigError."""
+    parts = (url.host, url.database if url.get_backend_name() != "sqlite" else None, *map(str, url.query))
+    if any("@" in part for part in parts if part):
+        raise ConfigError(
+            "database_url has an @ too many: its password holds a character that is not escaped",
+            "write @ as %40, / as %2F, ? as %3F and # as %23 in user and password",
+        )
 
 
 def _check_option_file(url: URL) -> None:
@@ -252,10 +269,33 @@ def _engine(url: URL, create: bool, serving: bool) -> Engine:
         return _sqlite_engine(url, create, serving)
     try:
         engine = create_engine(url, pool_recycle=3600, **(_SERVING if serving else _WORKING), **_ALWAYS)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"database_url: {error}") from None
+    except Exception as error:
+        raise _misused(error, url.query) from None
+    event.listen(engine, "do_connect", _dial)
     event.listen(engine, "connect", _mysql_session)
     return engine
+
+
+def _dial(dialect: Any, _record: Any, args: Any, options: Any) -> Any:
+    """Connect; what the driver cannot make sense of is the configuration's fault."""
+    try:
+        return dialect.connect(*args, **options)
+    except dialect.loaded_dbapi.Error:
+        raise
+    except Exception as error:  # a driver says it in many ways: no such option, no such host name, no such number
+        raise _misused(error, options) from None
+
+
+def _misused(error: Exception, options: Collection[str]) -> ConfigError:
+    """The words for what a driver made nothing of. Its own are not repeated: a password may be in them."""
+    if isinstance(error, UnicodeError):
+        words = "a part of its host's name is empty or too long"
+    elif named := [name for name in options if f"'{name}'" in str(error)]:
+        words = f"the driver has no option {', '.join(named)}"
+    else:
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        words = f"the driver makes nothing of its port or options ({reason})"
+    return ConfigError(f"database_url: {words}", "what stands after the ? goes to the driver (docs/database.md)")
 
 
 def _mysql_session(connection: Any, _record: Any) -> None:
@@ -276,7 +316,13 @@ def _sqlite_engine(url: URL, create: bool, serving: bool) -> Engine:
         elif not Path(path).exists():
             raise ConfigError(f"the database {path} does not exist", "run: monitor-cli db upgrade")
     mode = {**(_POOL if serving else {}), **_ALWAYS}
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **mode)
+    try:
+        with catch_warnings():
+            simplefilter("error", exc.SAWarning)  # it warns of options that the driver does not have
+            engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **mode)
+    except Exception as error:
+        raise _misused(error, url.query) from None
+    event.listen(engine, "do_connect", _dial)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:

@@ -16,6 +16,16 @@ class MonitorError(Exception):
         self.hint = hint
 
 
+class InternalError(MonitorError):
+    """What nobody foresaw: a defect of ours, said in a line. Exit code 1."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(
+            f"internal error: {type(error).__name__}: {str(error)[:200]}",
+            "this is a defect: -vv shows where; please report it",
+        )
+
+
 class UsageError(MonitorError):
     """A command was called with something that cannot be meant. Exit code 2."""
 

@@ -7,19 +7,21 @@ Levels: warnings and errors always, info with -v, debug with -vv; with -q errors
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from datetime import UTC, datetime
 
+from monitor_cli import safetext
+
 _LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
+_WORDS = {"message", "hint", "reason"}  # facts that are sentences of ours; others are shorter
 
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        facts = getattr(record, "facts", {})
-        line = " ".join([record.getMessage(), *(f"{key}={_plain(value)}" for key, value in facts.items())])
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        facts = _facts(record).items()
+        line = " ".join([safetext.lines(record.getMessage()), *(f"{key}={_plain(value)}" for key, value in facts)])
+        return f"{line}\n{safetext.lines(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 class _Json(logging.Formatter):
@@ -29,21 +31,28 @@ class _Json(logging.Formatter):
             "at": at,
             "level": record.levelname.lower(),
             "event": record.getMessage(),
-            **getattr(record, "facts", {}),
+            **_facts(record),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return safetext.to_json(line, default=str)
+
+
+def _facts(record: logging.LogRecord) -> dict[str, object]:
+    """An event's facts, those that are text of a bearable length."""
+    facts: dict[str, object] = getattr(record, "facts", {})
+    return {key: _cut(key, value) if isinstance(value, str) else value for key, value in facts.items()}
+
+
+def _cut(key: str, text: str) -> str:
+    most = safetext.LONGEST_LINE if key in _WORDS else safetext.LONGEST
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _plain(value: object) -> str:
     """A fact on a text line: quoted where it has blanks, never a second line."""
     text = str(value)
-    return (
-        text
-        if text and text.isprintable() and " " not in text and '"' not in text
-        else json.dumps(text, ensure_ascii=False)
-    )
+    return text if text and text.isprintable() and " " not in text and '"' not in text else safetext.to_json(text)
 
 
 def as_json() -> bool:

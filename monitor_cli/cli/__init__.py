@@ -10,12 +10,14 @@ from collections.abc import Sequence
 
 import click
 
-from monitor_cli import __version__
+from monitor_cli import __version__, safetext
 from monitor_cli.cli.context import App
-from monitor_cli.errors import MonitorError
+from monitor_cli.errors import InternalError, MonitorError
 from monitor_cli.logs import as_json, configure_logging
 
 log = logging.getLogger("monitor_cli")
+
+_SECRET_OPTIONS = {"--api-key", "--header", "--payload"}  # a command that has one is given secrets
 
 # Each command's module is imported when it is called: cron starts us every minute.
 _COMMANDS = {
@@ -88,13 +90,14 @@ def run(args: list[str] | None = None) -> int:
     try:
         # Without standalone mode click gives back what Exit carries; of commands themselves it is None.
         code = cli.main(args, prog_name="monitor-cli", standalone_mode=False)
-    except (click.Abort, click.ClickException, MonitorError, OSError) as error:
+    except Exception as error:  # whatever it is: people get a line, not a traceback
         given = sys.argv[1:] if args is None else args
+        _tame(error)
         return _unknown(error, given) if _is_check(given) else _answer(error)
     return code if isinstance(code, int) else 0
 
 
-def _answer(failure: click.Abort | click.ClickException | MonitorError | OSError) -> int:
+def _answer(failure: Exception) -> int:
     """Say on stderr what went wrong; gives the exit code."""
     try:
         raise failure
@@ -116,6 +119,23 @@ def _answer(failure: click.Abort | click.ClickException | MonitorError | OSError
         _silence_stdout()
         where = f"{error.filename}: " if error.filename else ""
         return _report(MonitorError(f"{where}{error.strerror or error}"), error)
+    except Exception as error:
+        return _report(InternalError(error), error)
+
+
+def _tame(error: Exception) -> None:
+    """click repeats what it was given: make it safe to show, and leave out what may be a secret (of a header that was
+    not quoted, a part is an argument of its own)."""
+    if not isinstance(error, click.ClickException):
+        return
+    if isinstance(error, click.UsageError) and "unexpected extra argument" in error.message and _takes_secrets(error):
+        error.message = "Got unexpected extra arguments (not shown, they may be secret; is something not quoted?)"
+    error.message = safetext.lines(error.message)
+
+
+def _takes_secrets(error: click.UsageError) -> bool:
+    parameters = error.ctx.command.params if error.ctx else []
+    return any(option in _SECRET_OPTIONS for parameter in parameters for option in parameter.opts)
 
 
 def _is_check(args: Sequence[str]) -> bool:
@@ -130,7 +150,7 @@ def _is_check(args: Sequence[str]) -> bool:
     return False
 
 
-def _unknown(failure: click.Abort | click.ClickException | MonitorError | OSError, args: Sequence[str]) -> int:
+def _unknown(failure: Exception, args: Sequence[str]) -> int:
     from monitor_cli.cli.check import unknown
 
     log.debug("traceback", exc_info=failure)
@@ -151,9 +171,9 @@ def _report(error: MonitorError, cause: Exception | None = None) -> int:
     if as_json():
         _say_as_json(error.message, error.hint, error.exit_code)
         return error.exit_code
-    click.echo(f"monitor-cli: {error.message}", err=True)
+    click.echo(safetext.lines(f"monitor-cli: {error.message}"), err=True)
     if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+        click.echo(safetext.lines(f"  {error.hint}"), err=True)
     return error.exit_code
 
 

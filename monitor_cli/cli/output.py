@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from monitor_cli import safetext
 from monitor_cli.errors import MonitorError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,7 +22,7 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask (needed where 
 
 
 def print_json(data: Any) -> None:
-    click.echo(json.dumps(data, ensure_ascii=False, indent=2))
+    click.echo(safetext.to_json(data, indent=2))
 
 
 def print_rows(
@@ -52,7 +52,7 @@ def _blocks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any
 def _print_array(blocks: Iterator[list[Mapping[str, Any]]]) -> None:
     start = "["
     for block in blocks:
-        lines = [json.dumps(dict(row), ensure_ascii=False) for row in block]
+        lines = [safetext.to_json(dict(row)) for row in block]
         click.echo(start + "\n  " + ",\n  ".join(lines), nl=False)
         start = ","
     click.echo("[]" if start == "[" else "\n]")
@@ -91,14 +91,9 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = (
-        value
-        if isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False)
-        if isinstance(value, list | dict)
-        else str(value)
-    )
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    if isinstance(value, list | dict):
+        return safetext.to_json(value)
+    return safetext.masked(value if isinstance(value, str) else str(value))
 
 
 def iso(millis: int | None) -> str | None:
@@ -113,6 +108,7 @@ def confirm(question: str, yes: bool) -> None:
     (1) where the answer is no, Abort (130) on Ctrl-C."""
     if yes:
         return
+    question = safetext.lines(question)
     if not sys.stdin.isatty():
         raise UsageError(f"{question} There is no terminal to ask on.", "add --yes to do it")
     if not click.confirm(question, err=True):

@@ -9,7 +9,7 @@ import click
 
 from monitor_cli.cli.chosen import chosen, source_options
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.cli.output import iso, json_option, print_json, print_record, print_rows
+from monitor_cli.cli.output import cell, iso, json_option, print_json, print_record, print_rows
 from monitor_cli.config import Source
 from monitor_cli.errors import OutsideError
 from monitor_cli.sources import shown
@@ -125,7 +125,7 @@ def _print(surveys: Sequence[SourceSurvey], unmatched: Servers) -> None:
     if unmatched and any(one.reading for one in surveys):
         silent = any(one.only_affected for one in surveys)
         what = "not named, so operational" if silent else "that no component has"
-        click.echo(f"server_tags {what}: {_some(sorted(unmatched))}")
+        click.echo(cell(f"server_tags {what}: {_some(sorted(unmatched))}"))
 
 
 def _head(one: SourceSurvey) -> dict[str, Any]:

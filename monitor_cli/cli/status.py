@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from monitor_cli.cli.screen import columns, fitted, on_terminal, redraw, table, 
 from monitor_cli.errors import DatabaseAway
 from monitor_cli.health.picture import NOBODY, Cause, Picture, Place, Server, severity, take
 from monitor_cli.health.words import many, span
+from monitor_cli.safetext import to_json
 from monitor_cli.store.overview import Owed
 from monitor_cli.store.reports import State
 from monitor_cli.types import Type, worst
@@ -46,7 +46,7 @@ def command(app: App, every: bool, limit: int | None, as_json: bool, watch: bool
         with app.database.read() as conn:
             picture = take(conn, every=every, most=most)
         if as_json:
-            return json.dumps(record(picture, most), ensure_ascii=False, indent=None if watch else 2)
+            return to_json(record(picture, most), indent=None if watch else 2)
         return "\n".join(_lines(picture, every, most))
 
     if watch:
@@ -60,7 +60,7 @@ def _in_spite(draw: Any, as_json: bool) -> str:
     try:
         return str(draw())
     except DatabaseAway as error:
-        return json.dumps({"error": error.message}) if as_json else error.message
+        return to_json({"error": error.message}) if as_json else cell(error.message)
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

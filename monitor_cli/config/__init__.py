@@ -204,5 +204,7 @@ def _read_file(file: Path) -> dict[str, Any]:
         raise ConfigError(
             f"the configuration file {file}: {reason(error)}", "check --config and MONITOR_CONFIG"
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, and Python's own for a number of over 4300 digits
         raise ConfigError(f"the configuration file {file} is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"the configuration file {file} is nested too deep") from None

@@ -5,6 +5,7 @@ thousands of callbacks at once. They share nothing but the database; the protoco
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -18,9 +19,11 @@ from monitor_cli.db import Database
 from monitor_cli.delivery.desk import lease_in_force
 from monitor_cli.delivery.engine import Engine, Reach
 from monitor_cli.delivery.tally import Row, Tally
-from monitor_cli.errors import ConfigError, MonitorError, OutsideError
+from monitor_cli.errors import ConfigError, InternalError, MonitorError, OutsideError
 from monitor_cli.sealing import Keyring
 from monitor_cli.store import sealed
+
+log = logging.getLogger(__name__)
 
 MOST = 4
 SILENT_SECONDS = 10
@@ -128,7 +131,8 @@ def run_fleet(
     fleet.listen(lambda: None)  # before there are helpers: a SIGTERM that comes early must not kill one half-way
     tally = Tally(count)
     fleet.start(
-        count - 1, lambda stop, number: _help(fleet, database, mine, count, max_seconds, stop, tally.row(number))
+        count - 1,
+        lambda stop, number: _help(fleet, database, mine, (count, number), max_seconds, stop, tally.row(number)),
     )
     begun(tally)
     engine = Engine(database, mine, processes=count, stop=fleet.stopped, tally=tally.row(0))
@@ -155,16 +159,22 @@ def _help(
     fleet: Fleet,
     database: Database,
     settings: Settings,
-    count: int,
+    place: tuple[int, int],
     max_seconds: float | None,
     stop: Callable[[], bool],
     tally: Row,
 ) -> Ended:
-    engine = Engine(database, settings, processes=count, leads=False, stop=stop, tally=tally)
+    """One helper; its `place` is how many processes there are, and which of them it is."""
+    count, number = place
+    engine = Engine(database, settings, processes=count, number=number, stop=stop, tally=tally)
     fleet.listen(engine.wake)
     try:
         return Ended(0, *engine.run(max_seconds))
     except MonitorError as error:
         return Ended(error.exit_code)
+    except Exception as error:
+        log.error("helper.failed", extra={"facts": {"reason": InternalError(error).message}})
+        log.debug("traceback", exc_info=error)
+        return Ended(1)
     finally:
         engine.close()

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from monitor_cli.safetext import escaped
+
 
 class State(IntEnum):
     """How it stands; the value is the exit code."""
@@ -80,13 +82,13 @@ class Finding:
 
 def plugin_line(state: State, words: str, measures: Sequence[Measure] = ()) -> str:
     """The one line of a Nagios plugin: state, words, performance data."""
-    text = " ".join(words.replace("|", "/").split())
+    text = escaped(" ".join(words.replace("|", "/").split()))
     line = f"MONITOR {state.name}: {text}"
     return f"{line} | {' '.join(map(_performance, measures))}" if measures else line
 
 
 def _performance(one: Measure) -> str:
-    label = "".join("_" if c in "=|\n" else c for c in one.label).replace("'", "''")
+    label = "".join("_" if c in "=|" or not c.isprintable() else c for c in one.label).replace("'", "''")
     warning, critical = (f"{value:g}" if value else "" for value in one.limit or (0.0, 0.0))
     return f"'{label}'={_number(one.value)}{one.unit};{warning};{critical};0"
 
