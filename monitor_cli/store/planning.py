@@ -161,7 +161,7 @@ def _concerns(
     for row in servers:
         if (unit := _unit(row)) not in units:
             continue
-        mine = changes.get(row.id, [])
+        mine = _since_told(changes.get(row.id, []))
         before[unit].append(_type_before(row, mine, row.id in ids))
         foreign = row.id in ids and (not mine or mine[0].flag_stood)
         newest[unit] = max(newest[unit], EVERYBODY if foreign else 0, mine[-1].id if mine else 0)
@@ -171,9 +171,16 @@ def _concerns(
     return [Concern(unit, known[unit], newest[unit], oldest.get(unit)) for unit in sorted(units)]
 
 
+def _since_told(changes: Sequence[AnyRow]) -> Sequence[AnyRow]:
+    """A server's changes from the newest one on that found no flag: where it is not the first, another program (the PHP
+    plugin, beside our incident-sync) has told the earlier ones, and cleared their flag."""
+    starts = [place for place, one in enumerate(changes) if not one.flag_stood]
+    return changes[starts[-1] :] if starts else changes
+
+
 def _type_before(row: AnyRow, changes: Sequence[AnyRow], flagged: bool) -> Type | None:
     """A server's type before its first change that is not planned yet; None where another program's flag hides it."""
-    if changes:
+    if changes and (flagged or row.status_report == 1):
         return None if changes[0].flag_stood else Type.read(changes[0].from_type)
     return None if flagged or row.status_report == 1 else Type.read(row.final_status)
 
