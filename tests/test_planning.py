@@ -566,3 +566,34 @@ def test_units_compare_byte_for_byte(world: World, callback: int) -> None:
     for code in regions:
         assert Unit(1, Region("karnataka", code)) in world.database.transact(lambda conn: planning.types_of(conn, [1]))
     assert Type.read("critical") is Type.CRITICAL
+
+
+# --- beside another program that tells changes and clears their flags --------------------------------------------------
+
+
+def clear_by_hand(world: World, *servers: int) -> None:
+    """What the PHP plugin did once it had told a change."""
+    with world.database.write() as conn:
+        conn.execute(update(schema.monitor).where(schema.monitor.c.id.in_(servers)).values(status_report=0))
+
+
+def test_a_change_whose_flag_another_program_cleared_is_behind_us(world: World, callback: int) -> None:
+    """It told its customers: what it told is the type before the next change, whose recovery would be lost else."""
+    server = world.server(channel=1)
+    world.flag(server, "warning")
+    world.flag(server, "critical")
+    clear_by_hand(world, server)
+    assert plan(world) == 0
+    world.flag(server, "operational")
+    plan(world)
+    assert owed(world) == [(1, "KA-IN", "critical", 1)]
+    assert [change.planned for change in world.changes()] == [1, 1, 1]
+
+
+def test_another_server_s_change_that_was_cleared_counts_as_it_is_now(world: World, callback: int) -> None:
+    told, other = world.server(channel=1), world.server(channel=1)
+    world.flag(told, "critical")
+    clear_by_hand(world, told)
+    world.flag(other, "warning")
+    plan(world)
+    assert owed(world) == [(1, "KA-IN", "critical", 1)]
