@@ -188,6 +188,8 @@ def _callbacks(conn: Connection, limits: Limits) -> Finding:
 
 def _clocks(found: clocks.Clocks, limits: Limits) -> Finding:
     words, measures = list(_differences(found, limits)), []
+    unasked = sum(node.error is not None and not node.named for node in found.nodes)
+    well = "clocks agree" + (f" ({many(unasked, 'node')} of the cluster not compared)" if unasked else "")
     states = [limits.clock.judge(abs(node.ahead)) for node in found.nodes if node.ahead is not None]
     states += [State.WARNING for node in found.nodes if node.named and node.ahead is None]
     if found.ahead is not None:
@@ -200,7 +202,7 @@ def _clocks(found: clocks.Clocks, limits: Limits) -> Finding:
     ]
     nodes = [{"address": node.address, "ahead_seconds": node.ahead, "error": node.error} for node in found.nodes]
     details = {"ahead_seconds": found.ahead, "nodes": nodes}
-    return Finding("clocks", worst_of(states), "; ".join(words) or "clocks agree", measures, details)
+    return Finding("clocks", worst_of(states), "; ".join(words) or well, measures, details)
 
 
 def _differences(found: clocks.Clocks, limits: Limits) -> Iterator[str]:

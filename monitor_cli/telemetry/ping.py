@@ -65,7 +65,10 @@ class Pinger:
             try:
                 status = send(address(self._url, what), self._total)
                 facts = {"what": what, "http_status": status, "ms": int((time.monotonic() - started) * 1000)}
-                log.info("ping.sent" if status < 400 else "ping.failed", extra={"facts": facts})
+                if status < 400:
+                    log.info("ping.sent", extra={"facts": facts})
+                else:
+                    log.info("ping.failed", extra={"facts": facts})
             except Exception as error:  # whatever it is, the run goes on; the URL is in no words, a key is in it
                 log.info("ping.failed", extra={"facts": {"what": what, "reason": cause_of(error)}})
 
