@@ -129,7 +129,6 @@ def _harmless(value: Any) -> Any:
 
 # --- tables -----------------------------------------------------------------------------------------------------------
 
-_SPANS = {"mttr_seconds": "mttr", "longest_seconds": "longest", "duration_seconds": "duration"}
 _FIGURES = ("operational", "warning", "critical", "incidents", "mttr", "longest")
 _TOLD = ("attempts", "success", "p50", "p95", "told p50", "told p95", "failed", "owed")
 _COLUMNS = {
@@ -142,6 +141,7 @@ _COLUMNS = {
         *("told", "p50", "said"),
     ),
 }
+_WIDTH = len("59 min 59 s")
 _RIGHT = frozenset((*_FIGURES, *_TOLD, "servers", "callbacks", "duration", "numbers", "accounts", "told", "p50"))
 
 
@@ -162,7 +162,7 @@ def _table(report: Report) -> None:
 
 def _aligned(row: Mapping[str, Any]) -> dict[str, Any]:
     """Figures end below each other, and below their heading."""
-    return {key: str(value).rjust(max(len(key), 9)) if key in _RIGHT else value for key, value in row.items()}
+    return {key: str(value).rjust(max(len(key), _WIDTH)) if key in _RIGHT else value for key, value in row.items()}
 
 
 def _figures(row: Mapping[str, Any], _window: Window) -> dict[str, Any]:

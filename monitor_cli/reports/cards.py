@@ -22,17 +22,20 @@ def said(reasons: Sequence[Mapping[str, str | None]]) -> str:
 
 
 def legend() -> Html:
+    """What the heights and colours of a timeline mean."""
     levels = [(level, word or "not known, or not there") for level, word in enumerate(timeline.LEVELS)]
     order = (1, 2, 3, timeline.UNKNOWN_LEVEL)
     return tag("ul", *(tag("li", timeline.mark(level), levels[level][1]) for level in order), class_="legend")
 
 
 def least_available(row: Row) -> tuple[bool, float, str, str]:
+    """Sorts rows so that the least available come first."""
     share = row["operational_percent"]
     return share is None, share or 0.0, row["region"], row["region_code"]
 
 
 def region_of(row: Row) -> Region:
+    """The region of a report's row."""
     return Region(row["region"], row["region_code"])
 
 
@@ -45,6 +48,7 @@ def grouped(rows: Iterable[Row]) -> dict[Region, list[Row]]:
 
 
 def card(head: Head, past: Past, row: Row, incidents: Sequence[Row], number: int, *, facts: bool) -> Html:
+    """A region's card. `facts`: with its figures."""
     region = region_of(row)
     name = region.region or region.region_code or "(no region)"
     cells = past.sweep.regions.picture(past.sweep.region(region))
@@ -88,15 +92,32 @@ def _happened(head: Head, rows: Sequence[Row]) -> list[Column]:
     return [
         *named,
         Column("From", "t", lambda row: ("before " if row["began_before"] else "") + moment(head, row["from"])),
-        Column("To", "t", lambda row: "still open" if row["to"] is None else moment(head, row["to"])),
+        Column("To", "t", lambda row: _end(head, row)),
         Column("Lasted", "n", lambda row: span(row["duration_seconds"])),
-        Column("Worst", "", lambda row: tag("span", row["worst"], class_=row["worst"])),
+        Column("Worst", "t", lambda row: tag("span", row["worst"], class_=row["worst"])),
         Column("What was said", "w", _reasons),
-        Column("Numbers", "n", lambda row: row["numbers"]),
-        Column("Customers", "n", lambda row: row["accounts"]),
-        Column("Told", "n", lambda row: f"{row['told']} of {row['callbacks']}"),
-        Column("After", "n", lambda row: span(row["told_p50_seconds"])),
+        Column("Concerned", "t", _whom),
+        Column("Told", "t", _told),
     ]
+
+
+def _end(head: Head, row: Row) -> str:
+    if row["to"] is None:
+        return "still open"
+    began, ended = moment(head, row["from"]), moment(head, row["to"])
+    day, _, clock = ended.rpartition(" ")
+    return clock if began.rpartition(" ")[0] == day else ended
+
+
+def _whom(row: Row) -> Html:
+    return join(count(row["numbers"], "number"), tag("br"), count(row["accounts"], "customer"))
+
+
+def _told(row: Row) -> str:
+    if not row["callbacks"]:
+        return "no callbacks"
+    after = f", after {span(row['told_p50_seconds'])}" if row["told"] else ""
+    return f"{row['told']} of {row['callbacks']}{after}"
 
 
 def _reasons(row: Row) -> Html:

@@ -35,7 +35,8 @@ class Column(NamedTuple):
     cell: Any
 
 
-def page(head: Head, title: str, *parts: Any) -> str:
+def page(head: Head, title: str, explained: str, *parts: Any) -> str:
+    """The whole document. `explained` stands at its end: how the figures are meant."""
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     when = f"{_day(head, head.window.since)} – {_day(head, head.window.until)}"
@@ -58,22 +59,14 @@ def page(head: Head, title: str, *parts: Any) -> str:
             tag("title", f"{title}, {when}"),
             tag("style", Html(STYLE)),
         ),
-        tag("body", tag("main", top, parts[0], notes if head.notes else None, *parts[1:], _foot())),
+        tag("body", tag("main", top, parts[0], notes if head.notes else None, *parts[1:], _foot(explained))),
         lang="en",
     )
     return f"<!doctype html>\n{document}\n"
 
 
-def _foot() -> Html:
-    return tag(
-        "footer",
-        tag(
-            "p",
-            "A region is as its worst server at each moment. Shares are of the time whose type is known, and cut, not "
-            "rounded: 100 % is always. Mean time to recovery counts the incidents that ended in this time.",
-        ),
-        tag("p", f"monitor-cli {__version__}"),
-    )
+def _foot(explained: str) -> Html:
+    return tag("footer", tag("p", explained), tag("p", f"monitor-cli {__version__}"))
 
 
 def _sentence(note: str) -> str:
@@ -87,15 +80,19 @@ def _day(head: Head, at: int) -> str:
 
 
 def moment(head: Head, at: int) -> str:
-    moment = head.window.local(at)
-    return f"{moment.day} {moment:%b %Y %H:%M:%S}"
+    """A time by the window's clock; with its year where the window has two."""
+    at_local, window = head.window.local(at), head.window
+    one_year = window.local(window.since).year == window.local(window.until - 1).year
+    return f"{at_local.day} {at_local:%b %H:%M:%S}" if one_year else f"{at_local.day} {at_local:%b %Y %H:%M:%S}"
 
 
 def section(title: str, *parts: Any) -> Html:
+    """A card with a heading."""
     return tag("section", tag("div", tag("h2", title), class_="top"), *parts, class_="card")
 
 
 def tiles(*facts: tuple[str, Any, str]) -> Html:
+    """The figures that come first: name, value, and what it is of."""
     return tag(
         "dl",
         *(
@@ -107,17 +104,27 @@ def tiles(*facts: tuple[str, Any, str]) -> Html:
 
 
 def table(columns: Iterable[Column], rows: Iterable[Row], caption: str | None = None) -> Html:
+    """Rows as a table. On a phone each row is a list with the headings beside it; the roles keep it a table to those
+    who have it read out."""
     shown = list(columns)
     return tag(
         "table",
         tag("caption", caption) if caption else None,
-        tag("thead", tag("tr", *(tag("th", c.label, scope="col", class_=c.kind) for c in shown))),
-        tag(
-            "tbody",
-            *(tag("tr", *(tag("td", c.cell(row), class_=c.kind, data_label=c.label) for c in shown)) for row in rows),
-        ),
+        tag("thead", _line(tag("th", c.label, scope="col", role="columnheader", class_=c.kind) for c in shown)),
+        tag("tbody", *(_line(_cell(column, row) for column in shown) for row in rows)),
+        role="table",
     )
 
 
+def _line(cells: Iterable[Html]) -> Html:
+    return tag("tr", *cells, role="row")
+
+
+def _cell(column: Column, row: Row) -> Html:
+    content = tag("span", column.cell(row))
+    return tag("td", content, role="cell", class_=column.kind, data_label=column.label)
+
+
 def count(number: int, noun: str) -> str:
+    """How many of what."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -14,6 +14,16 @@ from monitor_cli.reports.markup import Html, join, outside, tag
 
 SERVERS, CALLBACKS = 50, 200  # that a page shows
 
+_OF_TIME = (
+    "A region is as its worst server at each moment. Shares are of the time whose type is known, and cut, not rounded: "
+    "100 % is always. The mean time to recovery is that of the incidents that ended in this time."
+)
+_OF_TELLING = (
+    "Answers are timed from the request's start to its end. Told is from the change of a status to the answer 2xx that "
+    "took it; p50 and p95: half of them, and 95 of 100, took no longer. Failed: retried to the end of the schedule. "
+    "Owed: channels whose status is still to be told, now."
+)
+
 
 # --- the reports ------------------------------------------------------------------------------------------------------
 
@@ -25,7 +35,9 @@ def availability(head: Head, past: Past, incidents: Sequence[Row]) -> str:
     cards = [card(head, past, row, by_region[region_of(row)], n, facts=True) for n, row in enumerate(regions)]
     servers = sorted(figures.servers(past), key=least_available)
     troubled = [row for row in servers if row["warning_seconds"] or row["critical_seconds"]]
-    return page(head, "Availability", _sum_of_regions(regions), legend(), *cards, _servers(head, servers, troubled))
+    return page(
+        head, "Availability", _OF_TIME, _sum_of_regions(regions), legend(), *cards, _servers(head, servers, troubled)
+    )
 
 
 def incidents(head: Head, past: Past, rows: Sequence[Row]) -> str:
@@ -39,7 +51,7 @@ def incidents(head: Head, past: Past, rows: Sequence[Row]) -> str:
     ]
     calm = len(regions) - len(cards)
     quiet = tag("p", f"{count(calm, 'region')} had no incident.", class_="when") if calm else None
-    return page(head, "Incidents", _sum_of_incidents(rows), legend(), *cards, quiet)
+    return page(head, "Incidents", _OF_TIME, _sum_of_incidents(rows), legend(), *cards, quiet)
 
 
 def deliveries(head: Head, accounts: Sequence[Row], callbacks: Sequence[Row]) -> str:
@@ -52,6 +64,7 @@ def deliveries(head: Head, accounts: Sequence[Row], callbacks: Sequence[Row]) ->
     return page(
         head,
         "Deliveries",
+        _OF_TELLING,
         _sum_of_deliveries(accounts),
         section("Accounts", table(_TOLD_ACCOUNTS, accounts)),
         section("Callbacks", table(_told_callbacks(), shown), left),
@@ -143,9 +156,9 @@ _TOLD = [
     Column("Attempts", "n", lambda row: row["attempts"]),
     Column("Success", "n", _bar),
     Column("Answer p50", "n", lambda row: _ms(row["latency_p50_ms"])),
-    Column("p95", "n", lambda row: _ms(row["latency_p95_ms"])),
+    Column("Answer p95", "n", lambda row: _ms(row["latency_p95_ms"])),
     Column("Told p50", "n", lambda row: span(row["told_p50_seconds"])),
-    Column("p95", "n", lambda row: span(row["told_p95_seconds"])),
+    Column("Told p95", "n", lambda row: span(row["told_p95_seconds"])),
     Column("Failed", "n", lambda row: row["failed"]),
     Column("Owed", "n", lambda row: row["owed"]),
 ]
