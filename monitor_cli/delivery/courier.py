@@ -38,9 +38,17 @@ class Flight:
 
 
 class Courier:
-    """Requests on their way. `start` takes one; `wait` gives what came back. `clock` is monotonic, `wall` unix time."""
+    """Requests on their way. `start` takes one; `wait` gives what came back. `clock` is monotonic, `wall` unix time;
+    `slowed` is told whose requests enter the slow lane (1) and leave it (-1)."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        slowed: Callable[[Flight, int], None] = lambda _flight, _more: None,
+    ) -> None:
         self._deadline = settings.total_timeout
         self._clock, self._wall = clock, wall
         self._policy = Policy(settings.allow_networks, settings.deny_networks)
@@ -50,7 +58,7 @@ class Courier:
         slow = min(settings.slow_lane, max(1, files - settings.concurrency))
         pool = min(kept, max(1, files - settings.concurrency - slow))
         self._transport = Transport(self._policy, settings.connect_timeout, settings.ca_file or None, pool)
-        self._lanes = Lanes(settings.concurrency, slow=slow, clock=clock)
+        self._lanes = Lanes(settings.concurrency, slow=slow, clock=clock, slowed=slowed)
         self._resolver = Resolver(wake=self._transport.wake)
         self._resolving: list[Flight] = []
         self._back: list[tuple[Flight, Answer | None]] = []

@@ -85,13 +85,13 @@ class Desk:
 
     def claim(self, most: int) -> list[Job]:
         """Claim at most `most` due deliveries, with a share reserved for each, and render them."""
-        pairs, destinations = self._shares.full()
+        pairs, destinations, full = self._shares.full()
         with self._database.read() as conn:
             limit = max(200, int(most * OVER_FETCH))
-            candidates = claims.due_candidates(conn, limit, pairs, destinations)
+            candidates = claims.due_candidates(conn, limit, pairs, destinations, full)
             accounts = {candidate.account_id for candidate in candidates}
             if len(candidates) == limit and len(accounts) < most:  # a few accounts must not hide all others behind them
-                candidates += claims.due_candidates(conn, limit, pairs, destinations, accounts)
+                candidates += claims.due_candidates(conn, limit, pairs, destinations, accounts.union(full))
         chosen = self._shares.choose(candidates, most)
         if not chosen:
             return []

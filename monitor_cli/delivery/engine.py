@@ -66,7 +66,7 @@ class Reach(NamedTuple):
 
 
 class Engine:
-    """One process of a callback-run that has `processes`; the one that `leads` speaks for all. `stop` is asked often
+    """Process `number` of a callback-run that has `processes`; the first, 0, speaks for all. `stop` is asked often
     whether to end early; `clock` is monotonic, `wall` unix time."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Engine:
         settings: Settings,
         *,
         processes: int = 1,
-        leads: bool = True,
+        number: int = 0,
         stop: Callable[[], bool] = lambda: False,
         tally: Row | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -84,9 +84,9 @@ class Engine:
         self._settings = settings
         self._tally = tally or Tally(1).row(0)
         self._stop, self._clock = stop, clock
-        self._courier = Courier(settings, clock=clock, wall=wall)
-        self._shares = Shares(processes)
-        self._leads = leads
+        self._shares = Shares(processes, number, fast=settings.concurrency, slow=settings.slow_lane)
+        self._courier = Courier(settings, clock=clock, wall=wall, slowed=self._slowed)
+        self._leads = number == 0
         keys = Keyring.of(settings)
         self._desk = Desk(database, self._shares, settings.total_timeout, settings.lease_seconds, clock, keys)
         self._schedule = Schedule(settings.retry_schedule, wall=wall)
@@ -217,7 +217,7 @@ class Engine:
         self._next_due = now if busy else None if tick.next_due is None else now + tick.next_due / 1000
         # What is due and could not be had may be of those that have their share in flight: until one comes back,
         # asking the database again and again finds the same.
-        self._lacks_share = not busy and any(self._shares.full())
+        self._lacks_share = not busy and self._shares.lacking()
         if not busy and self._next_due is not None and not self._lacks_share:
             self._next_tick = min(self._next_tick, max(now + 0.005, self._next_due))
 
@@ -357,6 +357,9 @@ class Engine:
         if self._lacks_share:
             self._lacks_share, self._next_tick = False, min(self._next_tick, self._clock())
         self._shares.release(job.claimed.callback.account_id, job.claimed.callback.destination)
+
+    def _slowed(self, flight: Flight, more: int) -> None:
+        self._shares.slowed(flight.job.claimed.callback.account_id, more)
 
     def _release_ready(self) -> None:
         while self._ready:

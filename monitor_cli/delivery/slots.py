@@ -1,7 +1,7 @@
 """Who may have how many requests at once, so that a slow customer delays no other.
 
-At most 4 per (account, host and port) and 64 per host and port; turns go round the accounts; a request that takes over
-a second leaves the fast slots for a slow lane.
+At most 4 per (account, host and port) and 64 per host and port; turns go round the accounts, and none of them takes
+the last free slots; a request that takes over a second leaves the fast slots for a slow lane.
 """
 
 from __future__ import annotations
@@ -10,31 +10,64 @@ import random
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, MutableSequence, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 
 from monitor_cli.store.claims import Candidate
 
 PER_ACCOUNT = 4
 PER_DESTINATION = 64
 SLOW_AFTER_SECONDS = 1.0
+NAMED = 8  # an account that holds so many is left out of the next look; fewer are not worth naming
+_FOREIGN = 200  # pairs left to other processes that are kept in mind
+
+
+class Full(NamedTuple):
+    """What can take no more: (account, destination) pairs, destinations, and accounts everywhere."""
+
+    pairs: list[tuple[int, str]]
+    destinations: list[str]
+    accounts: list[int]
 
 
 class Shares:
-    """What is reserved per destination, and per account there, by one of `processes`. Used by two threads."""
+    """What is reserved per destination, per account there and per account at all, by process `number` of `processes`,
+    which has `fast` slots and `slow` ones. Used by two threads.
 
-    def __init__(self, processes: int = 1, shuffle: Callable[[MutableSequence[Any]], None] = random.shuffle) -> None:
-        self._per_account = max(1, PER_ACCOUNT // processes)
-        self._per_destination = max(1, PER_DESTINATION // processes)
+    Of either kind an account holds no more than it leaves free: alone at most half, two of them a third each, so that
+    whoever comes next finds room. One is always granted."""
+
+    def __init__(
+        self,
+        processes: int = 1,
+        number: int = 0,
+        *,
+        fast: int = 256,
+        slow: int = 2048,
+        shuffle: Callable[[MutableSequence[Any]], None] = random.shuffle,
+    ) -> None:
+        self._processes, self._number = processes, number
         self._lock = threading.Lock()
         self._shuffle = shuffle
-        self._accounts: Counter[tuple[int, str]] = Counter()
+        self._pairs: Counter[tuple[int, str]] = Counter()
         self._destinations: Counter[str] = Counter()
+        self._quick: Counter[int] = Counter()  # by account, what is not in the slow lane
+        self._slowed: Counter[int] = Counter()
+        self._quick_free, self._slow_free = fast, slow  # below 0 for what waits for a slot
+        self._foreign: set[tuple[int, str]] = set()  # pairs of which other processes have all
+        self._denied = False
 
-    def full(self) -> tuple[list[tuple[int, str]], list[str]]:
-        """The (account, destination) pairs and the destinations that can take no more."""
+    def full(self) -> Full:
+        """Whom a look for work may leave out."""
         with self._lock:
-            pairs = [pair for pair, count in self._accounts.items() if count >= self._per_account]
-            return pairs, [name for name, count in self._destinations.items() if count >= self._per_destination]
+            pairs = [pair for pair, count in self._pairs.items() if count >= self._pair_limit(pair)]
+            places = [name for name, count in self._destinations.items() if count >= self._place_limit(name)]
+            accounts = {a for held in (self._quick, self._slowed) for a, n in held.items() if n >= NAMED}
+            return Full([*pairs, *self._foreign], places, [a for a in accounts if not self._has_room(a)])
+
+    def lacking(self) -> bool:
+        """Whether something may be due that could not be had for want of a share."""
+        return self._denied or any(self.full())
 
     def choose(self, candidates: Iterable[Candidate], most: int) -> list[Candidate]:
         """Reserve shares for at most `most` of the candidates, one account after the other. In random order within an
@@ -46,6 +79,7 @@ class Shares:
             by_account.setdefault(candidate.account_id, []).append(candidate)
         chosen: list[Candidate] = []
         with self._lock:
+            self._denied = False
             while by_account and len(chosen) < most:
                 for account_id in list(by_account):
                     if not self._take_one(by_account[account_id], chosen):
@@ -56,27 +90,78 @@ class Shares:
 
     def release(self, account_id: int, destination: str) -> None:
         with self._lock:
-            _less(self._accounts, (account_id, destination))
+            _less(self._pairs, (account_id, destination))
             _less(self._destinations, destination)
+            _less(self._quick, account_id)
+            self._quick_free += 1
+
+    def slowed(self, account_id: int, more: int) -> None:
+        """A request of the account has left the fast slots for the slow lane (1), or has left that (-1)."""
+        with self._lock:
+            self._slowed[account_id] += more
+            self._quick[account_id] -= more
+            self._slow_free -= more
+            self._quick_free += more
+            for held in (self._slowed, self._quick):
+                if not held[account_id]:
+                    del held[account_id]
 
     def _take_one(self, queue: list[Candidate], chosen: list[Candidate]) -> bool:
-        while queue:
+        while queue and self._has_room(queue[-1].account_id):
             candidate = queue.pop()
             pair = (candidate.account_id, candidate.destination)
-            there = self._destinations[candidate.destination]
-            if self._accounts[pair] < self._per_account and there < self._per_destination:
-                self._accounts[pair] += 1
+            limit = self._pair_limit(pair)
+            if not limit:
+                self._leave_to_others(pair)
+            elif self._pairs[pair] < limit and self._destinations[pair[1]] < self._place_limit(pair[1]):
+                self._pairs[pair] += 1
                 self._destinations[candidate.destination] += 1
+                self._quick[candidate.account_id] += 1
+                self._quick_free -= 1
                 chosen.append(candidate)
                 return True
+        self._denied = self._denied or bool(queue)
         return False
+
+    def _has_room(self, account_id: int) -> bool:
+        quick, slow = self._quick[account_id], self._slowed[account_id]
+        return (not quick or quick <= self._quick_free) and (not slow or slow <= self._slow_free)
+
+    # --- the parts of several processes ------------------------------------------------------------------------------
+
+    def _pair_limit(self, pair: tuple[int, str]) -> int:
+        return self._part(PER_ACCOUNT, f"{pair[0]} {pair[1]}")
+
+    def _place_limit(self, destination: str) -> int:
+        return self._part(PER_DESTINATION, destination)
+
+    def _part(self, limit: int, what: str) -> int:
+        """This process's part of a limit. All parts together are the limit, also where it has fewer than there are
+        processes: who gets none of it differs from one to the next."""
+        if limit % self._processes == 0:
+            return limit // self._processes
+        place = (self._number + crc32(what.encode("utf-8", "replace"))) % self._processes
+        return (limit + place) // self._processes
+
+    def _leave_to_others(self, pair: tuple[int, str]) -> None:
+        if len(self._foreign) >= _FOREIGN:
+            self._foreign.clear()
+        self._foreign.add(pair)
 
 
 class Lanes:
-    """The fast slots and the slow lane. Keys stand for requests in flight; `clock` is monotonic seconds."""
+    """The fast slots and the slow lane. Keys stand for requests in flight; `clock` is monotonic seconds; `slowed` is
+    told who enters the slow lane (1) and leaves it (-1)."""
 
-    def __init__(self, fast: int, slow: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        fast: int,
+        slow: int,
+        clock: Callable[[], float],
+        slowed: Callable[[Any, int], None] = lambda _key, _more: None,
+    ) -> None:
         self.fast_limit, self.slow_limit, self._clock = fast, slow, clock
+        self._moved = slowed
         self._fast: OrderedDict[Any, float] = OrderedDict()
         self._slow: set[Any] = set()
 
@@ -92,8 +177,9 @@ class Lanes:
         self._fast[key] = self._clock()
 
     def leave(self, key: Any) -> None:
-        if self._fast.pop(key, None) is None:
-            self._slow.discard(key)
+        if self._fast.pop(key, None) is None and key in self._slow:
+            self._slow.remove(key)
+            self._moved(key, -1)
 
     def move_slow(self) -> None:
         """Move what has waited for over a second to the slow lane, as far as that has room."""
@@ -103,6 +189,7 @@ class Lanes:
                 return
             del self._fast[key]
             self._slow.add(key)
+            self._moved(key, 1)
 
     def _oldest(self) -> Sequence[tuple[Any, float]]:
         return list(self._fast.items())[:64]
