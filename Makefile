@@ -25,6 +25,7 @@ fault: $(INSTALLED) mariadb ## minutes of killed workers and databases: nothing 
 
 galera: $(INSTALLED) ## the same on three nodes of a Galera cluster that die and come back (ARGS="--owed 6000 --seed 7")
 	@.ci/prepare galera
+	@$(BIN)/python -m pytest -n 0 tests/fault/galera_cases.py
 	@$(BIN)/python -m tests.fault.galera $(ARGS)
 
 bench: $(INSTALLED) mariadb ## the figures that docs/ quote, on a quiet machine: half an hour; needs nginx, openssl and wrk

@@ -28,21 +28,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import URL, make_url
 
-from monitor_cli import schema
+from monitor_cli import safetext, schema
 from monitor_cli.errors import ConfigError, DatabaseAway, MonitorError
 
 T = TypeVar("T")
 AnyRow = Row[*tuple[Any, ...]]
 
-# Deadlock, lock wait time-out, "record has changed", Galera node not ready; and two planners opening one delivery.
-_RETRIED = {1213, 1205, 1020, 1047}
+# Deadlock (on Galera also: another node's transaction was first), lock wait time-out, "record has changed"; and two
+# planners opening one delivery.
+_CONFLICT = {1213, 1205, 1020}
+_NOT_READY = 1047  # a Galera node that joins, or has lost the majority
+_TOO_LARGE = ("wsrep_max_ws", "writeset size exceeded")  # 1180 and 1105, which mean other things too
 _DUPLICATE, _RACED_KEY = 1062, "open_callback_id"
 _AWAY = frozenset(
     (1021, 1040, 1053, 1077, 1114, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1226, 1927, 2002, 2003, 2006, 2013, 2055)
 )
 _MISSING_TABLE = {1146}
 _REFUSED = {1044, 1045, 1049, 1142, 1143, 1698, 2054, 2059, 2061}
-_TRIES = 8
+_TRIES = 12
+_LONGEST_PAUSE, _LONGEST = 2.0, 30.0  # seconds; a wait for a lock takes five by itself
 
 NEWER_HINT = "a newer version wrote it: install that one, or a newer one"
 """For a database at a revision that this code does not know; `db upgrade` refuses it as well."""
@@ -95,14 +99,16 @@ class Database:
     def transact(self, work: Callable[[Connection], T], *, sleep: Callable[[float], None] = time.sleep) -> T:
         """Run `work` in a writing transaction, again from the start where the store gave up on it. Uses nothing of a
         run before its COMMIT succeeded, as Galera asks. Raises DatabaseAway after the last try."""
+        begun = time.monotonic()
         for tried in range(1, _TRIES + 1):
             try:
                 with self.write() as conn:
                     return work(conn)
             except DatabaseAway as error:
-                if tried == _TRIES or not isinstance(error, _Again):
+                late = tried == _TRIES or time.monotonic() - begun > _LONGEST
+                if late or not isinstance(error, _Again):
                     raise
-                sleep(random.uniform(0.5, 1.5) * 0.02 * 2**tried)
+                sleep(random.uniform(0.5, 1.5) * min(_LONGEST_PAUSE, 0.02 * 2**tried))
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -163,8 +169,17 @@ def _translate(error: exc.DBAPIError, where: str) -> MonitorError:
     code, words = code_of(error), str(error.orig)
     reason = str(error.orig.args[1]) if code is not None and error.orig and len(error.orig.args) > 1 else words
     raced = code == _DUPLICATE and _RACED_KEY in reason
-    if code in _RETRIED or raced or "database is locked" in words or "database table is locked" in words:
+    if code in _CONFLICT or raced:
+        return _Again(f"the database {where} is busy: others hold or write the same rows (error {code})")
+    if "database is locked" in words or "database table is locked" in words:
         return _Again(f"the database {where} is busy: {reason}")
+    if code == _NOT_READY:
+        return _Again(f"the database {where} is not ready: {reason}")
+    if any(phrase in reason for phrase in _TOO_LARGE):
+        return MonitorError(
+            f"the database {where} takes no transaction as large as this: {reason}",
+            "raise wsrep_max_ws_rows and wsrep_max_ws_size, or give it fewer rows at once",
+        )
     if code in _MISSING_TABLE or "no such table" in words:
         return _NoTable(f"the database {where} lacks a table: {reason}", "run: monitor-cli db upgrade")
     if code in _REFUSED:
@@ -199,7 +214,7 @@ def _parse(url: str | URL) -> URL:
             "write it as mysql+pymysql://user:password@host/database or sqlite:////path/file.db",
         ) from None
     _check_option_file(parsed)
-    _check_ats(parsed)
+    _check_ats(url, parsed)
     if parsed.get_backend_name() in ("mysql", "mariadb") and parsed.get_driver_name() == "pymysql":
         return _in_utf8(parsed)
     if parsed.get_backend_name() == "sqlite" and parsed.get_driver_name() == "pysqlite":
@@ -217,13 +232,16 @@ def _in_utf8(url: URL) -> URL:
     return url.update_query_dict({"charset": "utf8mb4"})
 
 
-def _check_ats(url: URL) -> None:
+def _check_ats(given: str | URL, url: URL) -> None:
     """An @ in a password cuts it in two, and its rest would be taken for the host, and shown. Raises ConfigError."""
-    parts = (url.host, url.database if url.get_backend_name() != "sqlite" else None, *map(str, url.query))
-    if any("@" in part for part in parts if part):
+    if url.get_backend_name() == "sqlite":
+        return
+    if (isinstance(given, str) and given.count("@") > 1) or any(
+        "@" in part for part in (url.host, url.database) if part
+    ):
         raise ConfigError(
-            "database_url has an @ too many: its password holds a character that is not escaped",
-            "write @ as %40, / as %2F, ? as %3F and # as %23 in user and password",
+            "database_url has an @ too many: is a character of its password not escaped?",
+            "write @ as %40, / as %2F, ? as %3F and # as %23 in user, password and options",
         )
 
 
@@ -306,15 +324,22 @@ def _mysql_session(connection: Any, _record: Any) -> None:
         )
 
 
+def _prepare_file(file: Path, create: bool) -> None:
+    if create:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # SQLite says it in its own words
+            file.touch(mode=0o600)  # it holds the customers' secrets; -wal and -shm get the same mode
+    elif not file.exists():
+        raise ConfigError(f"the database {file} does not exist", "run: monitor-cli db upgrade")
+
+
 def _sqlite_engine(url: URL, create: bool, serving: bool) -> Engine:
     path = url.database
     if path and path != ":memory:" and not path.startswith("file:"):
-        if create:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with suppress(OSError):  # SQLite says it in its own words
-                Path(path).touch(mode=0o600)  # it holds the customers' secrets; -wal and -shm get the same mode
-        elif not Path(path).exists():
-            raise ConfigError(f"the database {path} does not exist", "run: monitor-cli db upgrade")
+        try:
+            _prepare_file(Path(path), create)
+        except OSError as error:
+            raise ConfigError(f"the database {safetext.short(path)}: {error.strerror}", "check its path") from None
     mode = {**(_POOL if serving else {}), **_ALWAYS}
     try:
         with catch_warnings():

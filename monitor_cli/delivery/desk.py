@@ -5,6 +5,7 @@ The engine calls it from a thread of its own, so that requests go on while the d
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -81,7 +82,9 @@ class Desk:
         with self._database.read() as conn:
             if not planning.anything_flagged(conn):
                 return 0
-        return self._database.transact(planning.plan_flagged)
+        limits = itertools.chain((planning.BATCH, planning.BATCH // 10, planning.BATCH // 100), itertools.repeat(1))
+        # On Galera a long plan is refused where another node writes one of its rows: each try is a shorter one.
+        return self._database.transact(lambda conn: planning.plan_flagged(conn, next(limits)))
 
     def claim(self, most: int) -> list[Job]:
         """Claim at most `most` due deliveries, with a share reserved for each, and render them."""
