@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
+    Select,
     Table,
     and_,
     delete,
@@ -142,42 +143,45 @@ def _change_may(before_at: int) -> ColumnElement[bool]:
     """What is owed to callbacks already (planned), but for two rows of each server that is there: the newest of the
     time, which says what type it had from then on, and the newest of a source, by which incident-sync knows whose
     silence counts for the server (sync/absent)."""
-    newer, newer_said = change.alias("newer"), change.alias("newer_said")
-    later = exists().where(
-        newer.c.monitor_id == change.c.monitor_id,
-        newer.c.created_at >= change.c.created_at,
-        newer.c.created_at < before_at,
-        newer.c.id > change.c.id,
-    )
-    later_said = exists().where(
-        newer_said.c.monitor_id == change.c.monitor_id,
-        newer_said.c.created_at >= change.c.created_at,
-        newer_said.c.id > change.c.id,
-        newer_said.c.source.is_not(None),
-        newer_said.c.source != LOAD,
-    )
+    newer, said = change.alias("newer"), change.alias("said")
+    newest = _newest(newer, "monitor_created", newer.c.created_at, newer.c.monitor_id == change.c.monitor_id)
+    newest_said = _newest(said, "monitor_created", said.c.created_at, said.c.monitor_id == change.c.monitor_id)
+    newest_said = newest_said.where(said.c.source.is_not(None), said.c.source != LOAD)
     by_no_source = or_(change.c.source.is_(None), change.c.source == LOAD)
     gone = not_(exists().where(monitor.c.id == change.c.monitor_id))
-    return and_(
-        change.c.created_at < before_at,
-        change.c.planned == 1,
-        or_(gone, and_(later, or_(by_no_source, later_said))),
+    superseded = and_(
+        change.c.id < newest.where(newer.c.created_at < before_at).scalar_subquery(),
+        or_(by_no_source, change.c.id < newest_said.scalar_subquery()),
     )
+    return and_(change.c.created_at < before_at, change.c.planned == 1, or_(superseded, gone))
 
 
 def _delivery_may(before_at: int) -> ColumnElement[bool]:
     """What is closed, but for the newest of each callback that is there (by which `callback replay --failed` goes),
     and the failed ones of a callback that is still owed something."""
     newer = delivery.alias("newer")
-    later = exists().where(
-        newer.c.callback_id == delivery.c.callback_id, newer.c.id > delivery.c.id, newer.c.state.in_(_CLOSED)
-    )
+    newest = _newest(newer, "callback_id", newer.c.id, newer.c.callback_id == delivery.c.callback_id)
     gone = not_(exists().where(callback.c.id == delivery.c.callback_id))
     still_owed = exists().where(owed.c.callback_id == delivery.c.callback_id, owed.c.wanted > owed.c.told)
+    superseded = and_(
+        delivery.c.id < newest.where(newer.c.state.in_(_CLOSED)).scalar_subquery(),
+        or_(delivery.c.state == "done", not_(still_owed)),
+    )
     return and_(
         delivery.c.created_at < before_at,
         delivery.c.finished_at < before_at,
         delivery.c.open_callback_id.is_(None),
         delivery.c.state.in_(_CLOSED),
-        or_(gone, and_(later, or_(delivery.c.state == "done", not_(still_owed)))),
+        or_(superseded, gone),
     )
+
+
+def _newest(of: FromClause, index: str, order: ColumnElement[Any], same: ColumnElement[bool]) -> Select[tuple[int]]:
+    """The id of the newest row of the same server or callback: the first one from the end of its index, which is named,
+    for the optimizer would rather search the whole table from its end. Never asked as "is there a newer one", which
+    MySQL answers by going through all the older ones."""
+    query: Select[tuple[int]] = select(of.c.id).where(same).order_by(order.desc(), of.c.id.desc()).limit(1)
+    table = change if index == "monitor_created" else delivery
+    for dialect in ("mysql", "mariadb"):
+        query = query.with_hint(of, f"FORCE INDEX (ix_{table.name}_{index})", dialect)
+    return query
