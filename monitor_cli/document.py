@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
@@ -36,17 +36,23 @@ class Entry(NamedTuple):
 def entries(facts: Iterable[tuple[Region, Type, str]]) -> list[Entry]:
     """Group (region, type, number) facts: each number once per region at its worst type, entries sorted by region,
     region_code, then worst type first."""
-    worst: dict[tuple[Region, str], Type] = {}
+    worst: dict[Region, dict[str, Type]] = {}
     for region, kind, number in facts:
-        key = (region, number)
-        if key not in worst or worst[key] < kind:
-            worst[key] = kind
-    groups: dict[tuple[Region, int], list[str]] = {}
-    for (region, number), kind in worst.items():
-        groups.setdefault((region, -kind), []).append(number)
-    return [
-        Entry(region, Type(-negative), tuple(sorted(groups[region, negative]))) for region, negative in sorted(groups)
-    ]
+        numbers = worst.get(region)
+        if numbers is None:
+            numbers = worst[region] = {}
+        known = numbers.get(number)
+        if known is None or known < kind:
+            numbers[number] = kind
+    return [entry for region in sorted(worst) for entry in _of_region(region, worst[region])]
+
+
+def _of_region(region: Region, types: dict[str, Type]) -> Iterator[Entry]:
+    groups: dict[Type, list[str]] = {}
+    for number, kind in types.items():
+        groups.setdefault(kind, []).append(number)
+    for kind in sorted(groups, reverse=True):
+        yield Entry(region, kind, tuple(sorted(groups[kind])))
 
 
 def to_json(listed: Sequence[Entry]) -> bytes:

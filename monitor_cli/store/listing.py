@@ -9,9 +9,11 @@ text cannot be told apart again, or the server cut it off, the rows are read as 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, String, and_, bindparam, case, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, String, and_, bindparam, case, cast, exc, func, literal_column, select
+from sqlalchemy.engine import Dialect
 
 from monitor_cli.document import Entry, entries
 from monitor_cli.schema import account, monitor, number, subscription
@@ -59,7 +61,7 @@ _LISTING = (
         func.max(account.c.id),
         func.max(case((subscription.c.active != literal_column("0"), literal_column("1")), else_=literal_column("0"))),
         func.count(number.c.number),
-        func.aggregate_strings(_FACTS, literal_column(f"'{_FACT}'")),
+        func.aggregate_strings(_FACTS, literal_column(f"'{_FACT}'")),  # type: ignore[arg-type]  # renders it as it is
     )
     .select_from(_JOINED)
     .where(_OF_KEY)
@@ -90,13 +92,47 @@ class Listing(NamedTuple):
 
 def of_key(conn: Connection, digest: str) -> Listing | None:
     """The listing of the account with this key (`digest`: SHA-256 in hex of its UTF-8); None where there is none."""
-    account_id, subscribed, count, text = conn.execute(_LISTING, {"digest": digest}).one()
+    account_id, subscribed, count, text = _one(conn, digest)
     if account_id is None:
         return None
     facts = [fact.split(_FIELD) for fact in text.split(_FACT)] if text else []
     if len(facts) != count or any(len(fact) != 4 for fact in facts):
         return _of_rows(conn, digest)
     return Listing(account_id, bool(subscribed), entries(_typed(facts)))
+
+
+def _one(conn: Connection, digest: str) -> Any:
+    """The one row of _LISTING, by the driver's own cursor: SQLAlchemy's results take as long as its query again."""
+    statement, named = _compiled(conn.dialect)
+    connection = conn.connection
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement, {"digest": digest} if named else (digest,))
+        return cursor.fetchone()
+    except Exception as error:
+        driver: Any = conn.dialect.dbapi
+        if not isinstance(error, driver.Error):
+            raise
+        lost = conn.dialect.is_disconnect(error, connection, cursor)
+        if lost:
+            conn.invalidate(error)
+        raise exc.DBAPIError.instance(
+            statement,
+            None,
+            error,
+            driver.Error,
+            hide_parameters=True,
+            connection_invalidated=lost,
+            dialect=conn.dialect,
+        ) from error
+    finally:
+        cursor.close()
+
+
+@cache
+def _compiled(dialect: Dialect) -> tuple[str, bool]:
+    """_LISTING as the driver takes it, and whether with named parameters."""
+    return str(_LISTING.compile(dialect=dialect)), not dialect.positional
 
 
 def _typed(facts: list[list[str]]) -> Iterator[tuple[Region, Type, str]]:
