@@ -25,6 +25,7 @@ from tests.support.world import World
 from tests.test_sync import page
 
 LOCAL = {"MONITOR_ALLOW_NETWORKS": "127.0.0.0/8", "MONITOR_MAX_SECONDS": "0.5"}
+LITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)  # of what has nothing to do with the store
 NAMES = {0: "OK", 1: "WARNING", 2: "CRITICAL", 3: "UNKNOWN"}
 # https://www.monitoring-plugins.org/doc/guidelines.html: 'label'=value[UOM];[warn];[crit];[min]
 PERFORMANCE = r"'(?:[^'=|]|'')+'=-?\d+(?:\.\d+)?s?;[\d.]*;[\d.]*;0"
@@ -49,6 +50,7 @@ def check(cli: Cli) -> Callable[..., Result]:
 # --- its form ---------------------------------------------------------------------------------------------------------
 
 
+@LITE
 def test_all_is_well(cli: Cli, world: World, status_page: StatusPage) -> None:
     world.server(tag="a")
     url = status_page.serve("/s.json", page({"a": "operational"}))
@@ -84,6 +86,7 @@ def test_the_json_keys_are_stable(cli: Cli, world: World) -> None:
     assert cli("check", "--json").json["exit_code"] == 0
 
 
+@LITE
 def test_only_and_skip(cli: Cli, world: World) -> None:
     names = [one["name"] for one in cli("check", "--json", "--only", "owed", "--only", "clocks").ok().json["checks"]]
     assert names == ["owed", "clocks"]
@@ -165,6 +168,7 @@ def test_no_database_is_critical(make_cli: Callable[[str | None], Cli], engine: 
     assert "pa55" not in line
 
 
+@LITE
 def test_another_revision_is_critical(cli: Cli, database: Store) -> None:
     with database.write() as conn:
         conn.exec_driver_sql(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
@@ -211,6 +215,7 @@ def test_the_age_of_the_last_good_sync(cli: Cli, world: World, status_page: Stat
     assert re.search(r"was not read well for 16 min: .*503", state(cli("check", env=env), 2))
 
 
+@LITE
 def test_a_source_that_failed_from_the_beginning(cli: Cli, world: World) -> None:
     env = {"MONITOR_INCIDENT_URL": "http://127.0.0.1:1/"}
     cli("incident-sync", env=env)
@@ -219,6 +224,7 @@ def test_a_source_that_failed_from_the_beginning(cli: Cli, world: World) -> None
     assert re.search(r"was never read well for 16 min: .*refused", state(cli("check", env=env), 2))
 
 
+@LITE
 def test_only_configured_sources_count(cli: Cli, world: World, status_page: StatusPage, tmp_path: Path) -> None:
     """A page that was read once by hand does not alarm for ever; in a crontab's --url it is all there is."""
     url = status_page.serve("/s.json", page({}))

@@ -27,6 +27,7 @@ from tests.support.cli import SCRIPT, Cli
 from tests.support.stores import Store
 from tests.support.world import World
 
+LITE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)  # of what has nothing to do with the store
 INCIDENT = {"incident_title": "Core switch down", "incident_link": "https://status.test/i/1"}
 
 
@@ -150,6 +151,7 @@ def test_what_is_owed_and_what_is_kept(cli: Cli, world: World) -> None:
     assert "callbacks: 3 active (1 failing), 1 inactive, 1 switched off" in out
 
 
+@LITE
 def test_how_sources_are_read(cli: Cli) -> None:
     cli("incident-sync", "--url", "http://127.0.0.1:1/")
     (source,) = cli.ok("status", "--json").json["sources"]
@@ -213,6 +215,7 @@ def test_the_number_of_statements_is_fixed(cli: Cli, world: World, database: Sto
 # --- how it looks -----------------------------------------------------------------------------------------------------
 
 
+@LITE
 def test_plain_in_a_pipe(cli: Cli, world: World) -> None:
     world.flag(world.server(name="voice-4\x1b[31m"), "critical", **INCIDENT)
     out = cli.ok("status").out
@@ -271,6 +274,7 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
 
 
+@LITE
 def test_colour_and_width_on_a_terminal(cli: Cli, world: World) -> None:
     world.flag(world.server(name="voice"), "critical", incident_title="A long story " * 20)
     with terminal(cli, "status", columns=90) as wait:
@@ -282,6 +286,7 @@ def test_colour_and_width_on_a_terminal(cli: Cli, world: World) -> None:
         assert "\x1b" not in wait()
 
 
+@LITE
 def test_watch_draws_in_place_and_ctrl_c_ends_it(cli: Cli, world: World) -> None:
     for number in range(40):
         world.server(channel=number, final_status="warning")
@@ -301,6 +306,7 @@ def test_watch_draws_in_place_and_ctrl_c_ends_it(cli: Cli, world: World) -> None
         assert "Traceback" not in text
 
 
+@LITE
 def test_watch_in_a_pipe_is_a_line_each_as_json(cli: Cli, world: World) -> None:
     world.server(final_status="critical")
     running = cli.start("status", "--watch", "--json", "--interval", "0.1")
@@ -334,11 +340,13 @@ def test_watch_outlives_the_database(own_mariadb: Any, make_cli: Callable[[str],
     assert not running.ended
 
 
+@LITE
 def test_wrong_usage(cli: Cli) -> None:
     assert cli("status", "--interval", "3").code == 2
     assert cli("status", "--watch", "--interval", "0").code == 2
 
 
+@LITE
 @pytest.mark.parametrize("option", [[], ["--json"], ["--all"]])
 def test_it_reads_only(cli: Cli, world: World, database: Store, option: list[str]) -> None:
     world.flag(world.server(), "critical")
