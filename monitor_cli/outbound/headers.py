@@ -51,7 +51,8 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> None:
 
 def _check_header(name: str, value: str) -> None:
     if not _NAME.fullmatch(name):
-        raise RefusedTemplate(f"the header name {name!r} has a character that no name can have")
+        # Not repeated: without its colon, or with another one before it, this is a part of the value.
+        raise RefusedTemplate("a header's name has a character that no name can have", "write --header 'Name: value'")
     # A receiver behind CGI cannot tell webhook_id from webhook-id.
     plain = name.lower().replace("_", "-")
     if plain in _OURS or plain.startswith(_OUR_PREFIXES):

@@ -13,6 +13,7 @@ from urllib.parse import unquote_plus
 
 from monitor_cli.outbound.content import VALUES, Content
 from monitor_cli.outbound.headers import RefusedTemplate
+from monitor_cli.safetext import short
 
 PAYLOAD_LIMIT = 65536
 """The longest payload, in characters."""
@@ -156,10 +157,10 @@ def _object_of_form(text: str) -> Pieces:
                 'leave it empty, or write {response}, data={response} or {"data": {response}}',
             )
         if PLACEHOLDER.search(raw_key):
-            raise RefusedTemplate(f"the payload has a placeholder as the name of a field: {raw_key}")
+            raise RefusedTemplate("the payload has a placeholder as the name of a field", "placeholders go into values")
         key = _decoded(raw_key)
         if key in keys:
-            raise RefusedTemplate(f"the payload has the field {key!r} twice", "write the object as JSON text")
+            raise RefusedTemplate(f"the payload has the field {short(key, 60)} twice", "write the object as JSON text")
         keys.add(key)
         pieces.append(f'{"," if pieces else "{"}"{json_text(key)}":')
         if raw_value == "{response}":
@@ -173,4 +174,4 @@ def _decoded(text: str) -> str:
     try:
         return unquote_plus(text, errors="strict")
     except UnicodeDecodeError:
-        raise RefusedTemplate(f"the payload's text {text!r} is not percent-encoded UTF-8") from None
+        raise RefusedTemplate("a value in the payload is not percent-encoded UTF-8", "write é as %C3%A9") from None

@@ -91,7 +91,13 @@ def split_url(url: str) -> tuple[Target, str]:
     authority = _AUTHORITY.match(url, scheme.end())
     if not authority:
         raise _refused(f"there is no // after {name}:")
-    return _target_of(name, authority[1]), url[authority.end() :]
+    rest = url[authority.end() :]
+    try:
+        return _target_of(name, authority[1]), rest
+    except RefusedURL:
+        if "@" in rest:  # a password with a slash: its start would be repeated as host and port
+            raise _refused("its host and port cannot be read", "user names and passwords belong in a header") from None
+        raise
 
 
 def _refused(why: str, hint: str | None = None) -> RefusedURL:
@@ -134,7 +140,7 @@ def _target(scheme: str, host: str, port_text: str | None) -> Target:
     if port_text is not None:
         port = int(port_text) if _PORT.fullmatch(port_text) else 0
         if not 1 <= port <= 65535:
-            raise _refused(f"its port {port_text!r} is not a number from 1 to 65535")
+            raise _refused("its port is not a number from 1 to 65535")
     if host.startswith("["):
         host = _ipv6(host[1:-1])
         return Target(scheme, host, port, host)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from urllib.parse import urljoin, urlsplit, urlunsplit
+import re
+from urllib.parse import urljoin, urlsplit
 
+from monitor_cli import safetext
 from monitor_cli.errors import SourceError
+
+_QUERY = re.compile(r"([?#])")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def is_url(url: str) -> bool:
@@ -17,13 +22,19 @@ def is_url(url: str) -> bool:
 
 
 def shown(url: str) -> str:
-    """A URL for people: no password, and no query (keys stand there)."""
+    """A URL for people: no user or password, and no query (keys stand there); short and safe to show. A password that
+    is not escaped may hold an @, a slash or a question mark: what stands before the last @ is never shown."""
     try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, host, parts.path, "…" if parts.query else "", ""))
+        urlsplit(url)
     except ValueError:
         return "the URL"
+    address, query, rest = _QUERY.split(url, 1) if _QUERY.search(url) else (url, "", "")
+    scheme = _SCHEME.match(address)
+    start = scheme[0] if scheme else ""
+    if "@" in rest:
+        return f"{start}…"
+    _, at, after = address.rpartition("@")
+    return safetext.short(f"{start if at else ''}{after}{'?…' if query == '?' else ''}")
 
 
 def redirected(url: str, location: str) -> str:

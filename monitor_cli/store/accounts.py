@@ -18,14 +18,14 @@ from monitor_cli.errors import MonitorError
 from monitor_cli.schema import account, callback, number, subscription
 from monitor_cli.store import outbox
 from monitor_cli.store.channels import chunks
-from monitor_cli.store.values import line, token
+from monitor_cli.store.values import line, secret
 
 _BATCH = 1000
 _SUGGESTED_FROM = 5000  # names looked through for the nearest one
 
 read_name = line(190)
 """Reads an account's name (values.py)."""
-read_key = token(200)
+read_key = secret(200)
 """Reads an API key."""
 
 

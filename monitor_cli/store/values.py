@@ -65,6 +65,21 @@ def token(limit: int) -> Reader:
     return read
 
 
+def secret(limit: int) -> Reader:
+    """A reader of a secret of at most `limit` characters, without any blank: its words never repeat it."""
+
+    def read(text: str) -> str:
+        if not text:
+            raise ValueError("is empty")
+        if len(text) > limit:
+            raise ValueError(f"has {len(text)} characters, more than {limit}")
+        if any(c.isspace() or unicodedata.category(c) in _BROKEN for c in text):
+            raise ValueError("has a blank or a control character in it")
+        return text
+
+    return read
+
+
 def free_text(text: str) -> str | None:
     """Any text that a TEXT column holds; None for none."""
     try:
