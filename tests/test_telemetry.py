@@ -322,6 +322,14 @@ def test_a_url_that_is_none_is_refused_without_its_text(cli: Cli, value: str) ->
 
 
 @LITE
+def test_one_textfile_for_both_is_refused(cli: Cli) -> None:
+    names = ("MONITOR_INCIDENT_SYNC_TEXTFILE", "MONITOR_CALLBACK_RUN_TEXTFILE")
+    result = cli("config", "check", env=dict.fromkeys(names, "/x/a.prom"))
+    assert result.code == 78
+    assert "name one file" in result.err
+
+
+@LITE
 def test_a_file_that_is_absent_holds_up_no_run(cli: Cli, site: World, receiver: Receiver) -> None:
     env = {"MONITOR_CALLBACK_RUN_PING_URL_FILE": "/nonexistent/url"}
     result = cli.ok("callback-run", env={**LOCAL, **env})

@@ -150,6 +150,11 @@ def check(settings: Settings) -> None:
     secret_keys(settings)
     for job in PINGED:
         ping_url(settings, job)
+    if settings.incident_sync_textfile and settings.incident_sync_textfile == settings.callback_run_textfile:
+        raise ConfigError(
+            "incident_sync_textfile and callback_run_textfile name one file",
+            "each command writes the whole of its file: name two",
+        )
     warning, critical = settings.capacity_warning, settings.capacity_critical
     if warning and critical and critical < warning:
         raise ConfigError(
