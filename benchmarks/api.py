@@ -1,11 +1,13 @@
-"""The incident API's speed on its real query: WSGI servers and thread counts side by side, with wrk, on MariaDB.
+"""The incident API's speed on its real query, beside other servers and handlers, with wrk, on MariaDB; and its memory.
 
     python benchmarks/api.py                         # the server as serve-api runs it
-    python benchmarks/api.py --compare --path DIR    # beside gunicorn, waitress (packages in DIR) and a bare handler
+    python benchmarks/api.py --compare --path DIR    # beside others (packages in DIR: fastapi, uvicorn, uvloop,
+                                                     # httptools, werkzeug, gunicorn, waitress)
+    python benchmarks/api.py --memory                # 100 000 requests, and what the workers hold meanwhile
 
 20 000 accounts with 20 numbers each in 5 regions, uniformly random keys. Each round runs every candidate in turn, so
-that a busy minute hits all; printed are medians over the rounds. A server that is not installed is left out with a
-word.
+that a busy minute hits all; printed are medians over the rounds, and what serve-api has of each. A server that is not
+installed is left out with a word. Rate limits are on, but so high that they refuse nobody; log lines are written.
 """
 
 from __future__ import annotations
@@ -68,6 +70,36 @@ def application(environ, start_response):
     return [body]
 """
 
+# The same query and the same document, so that only the framework and its server differ.
+FASTAPI = """
+import hashlib
+from typing import Literal
+from fastapi import FastAPI, HTTPException, Response
+from monitor_cli import config, document
+from monitor_cli.db import Database
+from monitor_cli.store import listing
+import os
+database = Database(config.load(None, os.environ).database_url, serving=True)
+app = FastAPI()
+@app.get("/v1/")
+def incidents(api_key: str, method: Literal["monitor"], format: Literal["json", "xml"] = "json"):
+    digest = hashlib.sha256(api_key.encode()).hexdigest()
+    found = database.query(lambda conn: listing.of_key(conn, digest))
+    if found is None:
+        raise HTTPException(401)
+    if format == "xml":
+        return Response(document.to_xml(found.entries), media_type=document.XML_TYPE)
+    return Response(document.to_json(found.entries), media_type=document.JSON_TYPE)
+"""
+
+WERKZEUG = """
+import logging, sys
+from werkzeug.serving import run_simple
+from monitor_cli.api import application
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+run_simple("127.0.0.1", int(sys.argv[1]), application, threaded=sys.argv[2] == "1", processes=int(sys.argv[2]))
+"""
+
 
 def fill(url: str) -> str:
     """The accounts; number n of account a is on channel 1 … 50, so that each account has servers in five regions."""
@@ -115,29 +147,38 @@ def candidates(args: argparse.Namespace, work: Path, url: str) -> dict[str, list
         chosen[f"granian, {threads} threads"] = [*granian, str(threads), app]
     if not args.compare:
         return chosen
-    (work / "bare.py").write_text(bare(url))
-    chosen["bare PyMySQL on granian, 1 thread"] = [*granian, "1", "bare:application"]
+    bare(url, work)
+    chosen["bare PyMySQL, plain rows, granian"] = [*granian, "1", "bare_rows:application"]
+    chosen["bare PyMySQL, our statement, granian"] = [*granian, "1", "bare_same:application"]
+    (work / "fast.py").write_text(FASTAPI)
+    (work / "werk.py").write_text(WERKZEUG)
     others = {
-        "gunicorn": ["-k", "gthread", "-w", n, "--threads", "4", "-b", "127.0.0.1:{port}", app],
-        "waitress": ["--listen=127.0.0.1:{port}", "--threads=4", app],
-    }
+        "fastapi": ["-m", "uvicorn", "--workers", n, "--port", "{port}", "--no-access-log", "--log-level", "error",
+                    "fast:app"],
+        "werkzeug": [str(work / "werk.py"), "{port}", "1"],
+        "gunicorn": ["-m", "gunicorn", "-k", "gthread", "-w", n, "--threads", "4", "-b", "127.0.0.1:{port}", app],
+        "waitress": ["-m", "waitress", "--listen=127.0.0.1:{port}", "--threads=4", app],
+    }  # fmt: skip
     for name, options in others.items():
         if version(name) is None:
             print(f"{name} is not installed: left out")
-        else:
-            chosen[f"{name} {version(name)}"] = [python, "-m", name, *options]
+            continue
+        said = f"{name} {version(name)}"
+        chosen[f"{said} on uvicorn {version('uvicorn')}" if name == "fastapi" else said] = [python, *options]
+        if name == "werkzeug":
+            chosen[f"{said}, {n} processes"] = [python, str(work / "werk.py"), "{port}", n]
     return chosen
 
 
-def bare(url: str) -> str:
-    """The least that a handler could do: the same statement through PyMySQL, the rows as JSON, no checks."""
+def bare(url: str, work: Path) -> None:
+    """The least that a handler could do: a statement through PyMySQL, the rows as JSON, no checks. Once with the join
+    that one would write first, a row a number, and once with serve-api's own statement."""
     from sqlalchemy.dialects import mysql
     from sqlalchemy.engine import make_url
 
     from monitor_cli.store import listing
 
     parsed = make_url(url)
-    sql = str(listing._LISTING.compile(dialect=mysql.dialect(paramstyle="format")))
     connect = {
         "host": parsed.host,
         "port": parsed.port,
@@ -145,7 +186,9 @@ def bare(url: str) -> str:
         "password": parsed.password,
         "database": parsed.database,
     }
-    return BARE.format(sql=sql, connect=connect)
+    for name, statement in (("bare_rows", listing._ROWS), ("bare_same", listing._LISTING)):
+        sql = str(statement.compile(dialect=mysql.dialect(paramstyle="format")))
+        (work / f"{name}.py").write_text(BARE.format(sql=sql, connect=connect))
 
 
 def version(package: str) -> str | None:
@@ -167,7 +210,8 @@ class Served:
     def __init__(self, command: list[str], work: Path, url: str, path: str) -> None:
         self.port = free_port()
         packages = os.pathsep.join([str(ROOT), str(work), path])
-        environ = {**os.environ, "MONITOR_DATABASE_URL": url, "PYTHONPATH": packages}
+        limits = dict.fromkeys(("MONITOR_API_RATE_PER_ADDRESS", "MONITOR_API_BURST_PER_ADDRESS"), "1000000")
+        environ = {**os.environ, **limits, "MONITOR_DATABASE_URL": url, "PYTHONPATH": packages}
         self.log = (work / "server.log").open("ab")
         self.process = subprocess.Popen(
             [part.replace("{port}", str(self.port)) for part in command],
@@ -195,6 +239,16 @@ class Served:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.log.close()
 
+    def resident(self) -> int:
+        """Bytes that the server and its children have in memory of their own."""
+        pids, found = [self.process.pid], 0
+        while pids:
+            pid = pids.pop()
+            pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            found += sum(int(kib) for kib in re.findall(r"^Private_\w+:\s+(\d+)", rollup, re.MULTILINE)) * 1024
+        return found
+
     def measure(self, args: argparse.Namespace, work: Path) -> dict[str, float]:
         script = work / "wrk.lua"
         script.write_text(WRK.replace("ACCOUNTS", str(ACCOUNTS)).replace("FORMAT", args.format))
@@ -203,6 +257,7 @@ class Served:
         found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", done.stdout)
         assert found, done.stdout + done.stderr
         requests, micros, p50, p99, errors = map(int, found.groups())
+        self.requests = requests
         return {"per_second": requests * 1e6 / micros, "p50_ms": p50 / 1000, "p99_ms": p99 / 1000, "errors": errors}
 
 
@@ -216,6 +271,7 @@ def main() -> None:
     parser.add_argument("--format", choices=["json", "xml"], default="json")
     parser.add_argument("--url", help="a MariaDB database that `fill` has filled, instead of a private server")
     parser.add_argument("--compare", action="store_true")
+    parser.add_argument("--memory", action="store_true", help="100 000 requests to serve-api and its memory")
     parser.add_argument("--path", default="", help="a folder with further packages (gunicorn, waitress)")
     args = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -225,6 +281,9 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = args.url or fill(stack.enter_context(MariaDB(buffer_pool="512M", log_file="256M")).create_database())
+        if args.memory:
+            memory(args, work, url)
+            return
         found: dict[str, list[dict[str, float]]] = {}
         for _ in range(args.rounds):
             for name, command in candidates(args, work, url).items():
@@ -234,16 +293,30 @@ def main() -> None:
     report(args, found)
 
 
+def memory(args: argparse.Namespace, work: Path, url: str) -> None:
+    """What the workers hold as requests go by: the first ones open connections and fill caches, then it stays."""
+    command = candidates(args, work, url)["serve-api"]
+    with Served(command, work, url, args.path) as served:
+        sent = 0
+        print(f"{'requests':>9}{'MiB':>8}")
+        print(f"{0:9}{served.resident() / 2**20:8.1f}")
+        while sent < 100_000:
+            served.measure(args, work)
+            sent += served.requests
+            print(f"{sent:9}{served.resident() / 2**20:8.1f}", flush=True)
+
+
 def report(args: argparse.Namespace, found: dict[str, list[dict[str, float]]]) -> None:
-    known = {name: version(name) for name in ("granian", "SQLAlchemy", "PyMySQL")}
+    known = {name: version(name) for name in ("granian", "uvloop", "SQLAlchemy", "PyMySQL")}
     versions = ", ".join([f"Python {sys.version.split()[0]}", *(f"{name} {number}" for name, number in known.items())])
     print(f"\n{args.rounds} rounds of {args.seconds} s, {args.connections} connections, {args.workers} workers")
     print(f"{args.format}; {versions}")
-    print(f"{'':36}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}")
+    print(f"{'':38}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}{'serve-api has':>15}")
+    ours = statistics.median(run["per_second"] for run in found["serve-api"])
     for name, runs in found.items():
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         figures = f"{middle['per_second']:11.0f}{middle['p50_ms']:9.1f}{middle['p99_ms']:9.1f}{middle['errors']:8.0f}"
-        print(f"{name:36}{figures}")
+        print(f"{name:38}{figures}{ours / middle['per_second']:13.2f} ×")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from monitor_cli import migrate, schema, serve
-from monitor_cli.serve.gateway import BODY_SECONDS
 from monitor_cli.db import Database
 from tests.support.cli import Cli, Running
 from tests.support.mariadb import MariaDB
