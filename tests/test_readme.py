@@ -44,15 +44,6 @@ def test_commands_that_are_not_run_exist_with_their_options(make_cli: Callable[[
             assert_exists(cli, call, f"line {command.line}: {command.text}")
 
 
-def test_the_readme_s_sql_is_that_of_the_database_page() -> None:
-    """Which is run as it stands, by tests/test_migrate_views.py."""
-    statements = [part for block in re.findall(r"```sql\n(.*?)```", README, re.DOTALL) for part in block.split("\n\n")]
-    page = (ROOT / "docs" / "database.md").read_text("utf-8")
-    assert statements
-    for statement in statements:
-        assert statement.strip() in page
-
-
 def test_links_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
