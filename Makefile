@@ -9,7 +9,7 @@ ARGS ?=
 WORKERS ?= $(if $(ARGS),0,auto)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fault galera bench lint format types docs clean venv mariadb
+.PHONY: help demo test fault galera browser bench lint format types docs clean venv mariadb
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -28,10 +28,15 @@ galera: $(INSTALLED) ## the same on three nodes of a Galera cluster that die and
 	@$(BIN)/python -m pytest -n 0 tests/fault/galera_cases.py
 	@$(BIN)/python -m tests.fault.galera $(ARGS)
 
+browser: $(INSTALLED) ## the pages of reports in a real browser, at 400 and 1400 pixels, light and dark (as root it is installed)
+	@.ci/prepare browser
+	@MONITOR_TEST_BROWSER=1 $(BIN)/python -m pytest -n 0 tests/test_report_page.py $(ARGS)
+
 bench: $(INSTALLED) mariadb ## the figures that docs/ quote, on a quiet machine: half an hour; needs nginx, openssl and wrk
 	@for what in throughput memory plan watch; do $(BIN)/python -m benchmarks.delivery $$what || exit; done
 	@$(BIN)/python -m benchmarks.sync
 	@$(BIN)/python -m benchmarks.api
+	@$(BIN)/python -m benchmarks.report
 
 lint: $(INSTALLED) ## ruff: rules and format
 	@$(BIN)/ruff check .

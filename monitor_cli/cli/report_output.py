@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import click
 
 from monitor_cli.cli.output import cell, iso, print_rows, say_on_terminal
+from monitor_cli.errors import MonitorError
 from monitor_cli.reports import pages
 from monitor_cli.reports.cards import said
 from monitor_cli.reports.figures import shown_percent, span
@@ -235,5 +236,8 @@ def _head(report: Report) -> Head:
 
 
 def _write(path: str, page: str) -> None:
-    write_whole(path, page)
+    try:
+        write_whole(path, page)
+    except OSError as error:
+        raise MonitorError(f"{path}: {error.strerror}", "nothing was written: check the folder") from error
     say_on_terminal(f"written: {path}")

@@ -2,7 +2,7 @@
 
 STYLE = """
 :root{color-scheme:light dark;--bg:#faf9f6;--panel:#fff;--ink:#1d2125;--soft:#59606a;--line:#e3dfd8;
---operational:#4c9a78;--warning:#d69a2d;--critical:#c8432f;--unknown:#a9a49b;
+--operational:#4c9a78;--warning:#bd8015;--critical:#c8432f;--unknown:#a9a49b;
 --operational-ink:#22634a;--warning-ink:#7a5108;--critical-ink:#a5301f;--link:#1f5fa8}
 @media (prefers-color-scheme:dark){:root{--bg:#131619;--panel:#1a1e22;--ink:#e9e7e2;--soft:#a6acb5;--line:#2e3338;
 --operational:#4fa581;--warning:#dda53c;--critical:#e2604d;--unknown:#6d7278;
@@ -78,7 +78,7 @@ td::before{content:attr(data-label);color:var(--soft);text-align:left;flex:none;
 td.head{display:block;text-align:left;font-weight:600}td.head::before{content:none}
 td:empty{display:none}}
 @media print{
-:root{--bg:#fff;--panel:#fff;--ink:#000;--soft:#444;--line:#bbb;--operational:#4c9a78;--warning:#d69a2d;
+:root{--bg:#fff;--panel:#fff;--ink:#000;--soft:#444;--line:#bbb;--operational:#4c9a78;--warning:#bd8015;
 --critical:#c8432f;--unknown:#999;--operational-ink:#1d5540;--warning-ink:#6b4706;--critical-ink:#8f2819;--link:#000}
 body{font-size:10pt}main{max-width:none;padding:0}
 .card{break-inside:avoid-page;border-radius:0;border-width:1px 0 0;padding:.8rem 0}

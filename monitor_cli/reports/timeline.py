@@ -6,7 +6,6 @@ Positions are percentages, so that one picture fits a phone and a wall, and its 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from itertools import groupby
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ _FLOOR = 36  # y of the line that bars stand on
 _HEIGHTS = (2, 8, 21, 34)
 _LABEL_Y = 52
 _TICKS = 5
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440)  # minutes between labels
 
 
 class Run(NamedTuple):
@@ -96,12 +96,19 @@ def _marks(window: Window) -> list[tuple[int, str]]:
         step = -(-len(found) // _TICKS)
         form = "%b %Y" if window.length > 400 * DAY_MS else None
         return [(at, day.strftime(form) if form else f"{day.day} {day:%b}") for at, day in found[::step]]
-    hours = max(1, -(-window.length // (_TICKS * 3_600_000)))
-    first = window.local(window.since).replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    return _clock_marks(window) or [(window.since, f"{window.local(window.since):%H:%M:%S}")]
+
+
+def _clock_marks(window: Window) -> list[tuple[int, str]]:
+    """Full hours, or minutes, of the window's clock; with the day where there are several."""
+    one_day = window.length <= DAY_MS
+    most = _TICKS if one_day else 3
+    step = next(step * 60_000 for step in _STEPS if step * 60_000 * most >= window.length)
+    at = int(window.local(window.since).replace(minute=0, second=0, microsecond=0).timestamp() * 1000)
+    at += -(-(window.since - at) // step) * step
     marks = []
-    at = int(first.timestamp() * 1000)
     while at < window.until:
         moment = window.local(at)
-        marks.append((at, f"{moment:%H:%M}" if window.length <= DAY_MS else f"{moment.day} {moment:%b %H:%M}"))
-        at += hours * 3_600_000
-    return marks[:_TICKS]
+        marks.append((at, f"{moment:%H:%M}" if one_day else f"{moment.day} {moment:%b %H:%M}"))
+        at += step
+    return marks
