@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from monitor_cli.serve.crew import THREADS, WAITING, Crew
+from monitor_cli.serve.crew import LEADERS, THREADS, WAITING, Crew
 from monitor_cli.serve.gateway import BODY_SECONDS
 from tests.support.cli import Cli
 from tests.support.stores import Store
@@ -126,9 +126,7 @@ def test_metrics_count_all_workers_and_never_fall(start: Callable[..., Serving])
         until(lambda old=old: len(children(server)) == 2 and children(server) != old)
         time.sleep(0.5)
         until(lambda: server(GOOD).status == 200)
-    assert (
-        len(list(Path(mapped[0]).glob("*.db"))) <= 4
-    )  # two for each worker, none for the dead
+    assert len(list(Path(mapped[0]).glob("*.db"))) <= 4  # two for each worker, none for the dead
     after = _counted(server)
     assert after[ok] >= before[ok] + 2
     assert all(after.get(name, 0) >= value for name, value in before.items())
@@ -451,7 +449,7 @@ def test_memory_stays_flat(start: Callable[..., Serving]):
 # --- the threads ------------------------------------------------------------------------------------------------------
 
 
-def test_jobs_run_one_at_a_time_in_order_and_none_waits_behind_a_slow_one():
+def test_jobs_run_in_order_two_at_a_time_and_none_waits_behind_slow_ones():
     async def play() -> tuple[list[int], int, list[str]]:
         loop = asyncio.get_running_loop()
         crew, done, order, at_work, most = Crew(loop), threading.Event(), [], [0], [0]
@@ -480,8 +478,9 @@ def test_jobs_run_one_at_a_time_in_order_and_none_waits_behind_a_slow_one():
         return *found, said
 
     order, most, said = asyncio.run(play())
-    assert order == list(range(100))
-    assert most <= 2  # a helper, where this machine held the first up
+    assert sorted(order) == list(range(100))
+    assert all(abs(number - at) < THREADS for at, number in enumerate(order))
+    assert most <= LEADERS + 1  # a helper, where this machine held both up
     assert said == ["quick"] + ["slow"] * (THREADS - 1)
 
 

@@ -14,7 +14,8 @@ from monitor_cli.store import listing
 
 T = TypeVar("T")
 
-TURN_SECONDS = 0.05  # how long a request waits for the one before it to be done with the database
+TURNS = 2  # requests at the database at once: one computes while the other waits
+TURN_SECONDS = 0.05  # how long a request waits for its turn
 REST_SECONDS = 1.0  # after a failure nobody dials for so long: requests are refused at once and do not pile up
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Reader:
         self._open_database = open_database
         self._clock = clock
         self._lock = threading.RLock()
-        self._turn = threading.Lock()
+        self._turn = threading.Semaphore(TURNS)
         self._database: Database | None = None
         self._trouble: str | None = None
         self._rests_until = float("-inf")
@@ -56,8 +57,8 @@ class Reader:
                 self._database = None
 
     def _ask(self, question: Callable[[Database], T]) -> T:
-        # One at a time, since more would fight for the interpreter's lock and all take longer (docs/serving.md); but
-        # nobody waits behind a slow query for long.
+        # More at a time would fight for the interpreter's lock and all take longer (docs/serving.md); but nobody waits
+        # behind a slow query for long.
         first = self._turn.acquire(timeout=TURN_SECONDS)
         try:
             self._refuse_while_resting()

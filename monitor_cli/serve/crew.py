@@ -1,5 +1,5 @@
-"""Threads that do the blocking work of an event loop: one at a time, in the order it came; others only help out where
-one is held up.
+"""Threads that do the blocking work of an event loop, in the order it came: two at a time, so that one computes while
+the other waits for the database; others only help out where both are held up.
 
 More threads at once would not answer more, they fight for the interpreter's lock and all take longer (docs/serving.md
 has the figures); but nobody waits behind a slow query for long.
@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 Job = Callable[[], None]
 
-THREADS = 4
+LEADERS = 2  # threads that take jobs as they come
+THREADS = 5  # with those that help out
 WAITING = 1024  # jobs that may wait
 HELD_UP_SECONDS = 0.05  # how long a job may hold up the others
 
@@ -30,9 +31,9 @@ class Crew:
         self._help = threading.Semaphore(0)
         self._began: list[float | None] = [None] * THREADS  # of each thread: when its job began
         self._watching = False
-        threading.Thread(target=self._lead, name="crew-0", daemon=True).start()
-        for number in range(1, THREADS):
-            threading.Thread(target=self._assist, args=(number,), name=f"crew-{number}", daemon=True).start()
+        for number in range(THREADS):
+            work = self._lead if number < LEADERS else self._assist
+            threading.Thread(target=work, args=(number,), name=f"crew-{number}", daemon=True).start()
 
     @property
     def full(self) -> bool:
@@ -45,9 +46,9 @@ class Crew:
             self._watching = True
             self._loop.call_later(HELD_UP_SECONDS, self._watch)
 
-    def _lead(self) -> None:
+    def _lead(self, number: int) -> None:
         while True:
-            self._run(0, self._jobs.get())
+            self._run(number, self._jobs.get())
 
     def _assist(self, number: int) -> None:
         while True:
