@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Select, Table, delete, func, insert, inspect,
 from monitor_cli.dialect import upsert
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import account, callback, number, subscription
-from monitor_cli.store import outbox
+from monitor_cli.store import leases, outbox
 from monitor_cli.store.channels import chunks
 from monitor_cli.store.values import line, secret
 
@@ -136,6 +136,7 @@ def remove(conn: Connection, name: str) -> None:
     """Remove an account, its numbers, subscription and callbacks, and what they were owed."""
     refuse_views(conn, account, subscription, number)
     found = find(conn, name)
+    leases.alone(conn, leases.CONCERNED)
     ids = conn.execute(select(callback.c.id).where(callback.c.account_id == found.id).with_for_update()).scalars().all()
     conn.execute(delete(callback).where(callback.c.account_id == found.id))
     outbox.forget(conn, ids)

@@ -13,7 +13,7 @@ from monitor_cli.dialect import now_ms
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import account, callback, change, owed
 from monitor_cli.sealing import Keyring
-from monitor_cli.store import accounts, outbox, sealed
+from monitor_cli.store import accounts, leases, outbox, sealed
 from monitor_cli.store.channels import chunks
 from monitor_cli.store.sealed import Headers
 from monitor_cli.store.values import reader_of
@@ -153,6 +153,7 @@ def rotate_secret(conn: Connection, callback_id: int, secret: str, keys: Keyring
 
 def enable(conn: Connection, ids: Collection[int]) -> None:
     """Switch callbacks on. Raises MonitorError, and changes none, where one is not there."""
+    leases.alone(conn, leases.CONCERNED)
     _lock(conn, ids)
     for callback_id in ids:
         outbox.enable(conn, callback_id)
@@ -167,6 +168,7 @@ def disable(conn: Connection, ids: Collection[int]) -> None:
 
 def remove(conn: Connection, ids: Collection[int]) -> None:
     """Remove callbacks and what they are owed. Raises as `enable` does."""
+    leases.alone(conn, leases.CONCERNED)
     _lock(conn, ids)
     for some in chunks(sorted(ids)):
         conn.execute(delete(callback).where(callback.c.id.in_(some)))

@@ -180,7 +180,7 @@ def run(plan: Plan) -> Outcome:
             scene = build(database, customers.ports, plan.callbacks, random.Random(f"{plan.seed}-scene"))
             storm: NodeStorm
             rng = random.Random(f"{plan.seed}-syncer")
-            publisher = Publisher(causal, lambda: storm.up(), scene, pace(plan, scene), rng, directory)
+            publisher = Publisher(urls, causal, lambda: storm.up(), scene, pace(plan, scene) / 4, rng, directory)
             storm = NodeStorm(plan, cluster, probes, database, publisher, workers(plan, urls, directory))
             try:
                 storm.rage()

@@ -37,20 +37,24 @@ class SyncRun:
 
 class Publisher(Syncer):
     """Writes the page, and has incident-sync run on a node that is up (`up` names those), sometimes on two at once;
-    again, as cron would, until the database has what the page says."""
+    again, as cron would, until the database has what the page says. Its own looks go by `causal`, the same databases
+    by URLs whose reads see what was committed at any node."""
 
-    AT_ONCE = (1, 2, 4, 8)  # more than one, since a run takes its time
+    AT_ONCE = (1, 4, 8, 16)  # since a run takes its time
+    FOREIGN = 0.15
 
     def __init__(
         self,
         databases: Mapping[str, URL],
+        causal: Mapping[str, URL],
         up: Callable[[], Sequence[str]],
         scene: Scene,
         pace: float,
         rng: random.Random,
         directory: Path,
     ) -> None:
-        self._stores = {place: Database(url) for place, url in databases.items()}
+        self._urls = databases
+        self._stores = {place: Database(url) for place, url in causal.items()}
         super().__init__(next(iter(self._stores.values())), scene, pace, rng)
         self._up, self._directory = up, directory
         self.runs: list[SyncRun] = []
@@ -92,7 +96,7 @@ class Publisher(Syncer):
                 cwd=self._directory,
                 env={
                     **environment(self._directory),
-                    "MONITOR_DATABASE_URL": self._stores[place].url.render_as_string(hide_password=False),
+                    "MONITOR_DATABASE_URL": self._urls[place].render_as_string(hide_password=False),
                 },
             )
             for place in places

@@ -43,6 +43,7 @@ class Syncer(threading.Thread):
     enables them again."""
 
     AT_ONCE = (1, 1, 1, 2, 4)  # servers
+    FOREIGN = 0.07  # of the changes, by another program
 
     def __init__(self, database: Database, scene: Scene, pace: float, rng: random.Random) -> None:
         super().__init__(name="syncer", daemon=True)
@@ -83,7 +84,7 @@ class Syncer(threading.Thread):
                 self._change(servers, foreign=False)
                 time.sleep(self._rng.uniform(0, 0.1))
         else:
-            self._change(servers, foreign=dice > 0.93)
+            self._change(servers, foreign=dice > 1 - self.FOREIGN)
         if self._rng.random() < 0.1:
             self._toggle()
         wanted = select(func.coalesce(func.sum(schema.owed.c.wanted), 0))
