@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pty
+import re
 import resource
 import subprocess
 import time
@@ -26,6 +27,7 @@ from monitor_cli.store import archivable, leases
 from tests.support.cli import SCRIPT, Cli
 from tests.support.http import Receiver
 from tests.support.past import DAY, Past, at, midnight
+from tests.support.readme import calls, commands
 from tests.support.stores import Store
 from tests.support.world import World
 
@@ -636,3 +638,30 @@ def test_rows_go_by_pages_and_days_are_counted_by_blocks(
     assert done.rows == 35
     assert len(pauses) >= 18
     assert everything(past, target) == filled.all
+
+
+# --- the docs ---------------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_what_the_page_says_to_type_works(make_cli: Any, sqlite_database: Store, tmp_path: Path) -> None:
+    section = (ROOT / "docs" / "operations.md").read_text("utf-8").partition("## Archiving what is old")[2]
+    typed = [call for command in commands(section.partition("\n## ")[0]) for call in calls(command.text)]
+    assert len(typed) == 6
+    cli, place = make_cli(sqlite_database.url), str(tmp_path / "archive")
+    Filled(Past(World(sqlite_database)))
+    for call in typed:
+        if "restore" in call:
+            call = ["archive", "restore", *map(str, sorted(Path(place).glob("*.gz")))]
+        cli.ok(*(word.replace("/mnt/archive/monitor", place) for word in call), env={"MONITOR_ARCHIVE_DIR": place})
+
+
+def test_the_line_of_the_crontab_works_from_cron(make_cli: Any, sqlite_database: Store, tmp_path: Path) -> None:
+    (line,) = re.findall(r"^#\d+ \d+ \* \* \* (.*)$", (ROOT / "crontab.example").read_text("utf-8"), re.MULTILINE)
+    cli = make_cli(sqlite_database.url)
+    Filled(Past(World(sqlite_database)))
+    env = {**cli.environment(), "PATH": f"{SCRIPT.parent}:/usr/bin:/bin", "MONITOR_ARCHIVE_DIR": str(tmp_path / "a")}
+    done = subprocess.run(["/bin/sh", "-c", line], env=env, cwd=cli.home, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(names(tmp_path / "a")) == 9
