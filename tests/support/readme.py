@@ -127,13 +127,17 @@ def with_free_ports(found: Sequence[Command]) -> list[Command]:
     return [c._replace(text=_PORT.sub(free, c.text)) for c in explicit]
 
 
-def run(found: Sequence[Command], home: Path, env: Mapping[str, str], timeout: float = 180) -> str:
+def run(
+    found: Sequence[Command], home: Path, env: Mapping[str, str], timeout: float = 180, *, keep_ports: bool = False
+) -> str:
     """Run the commands one after another in one shell, which starts in `home`; its output. A server put into the
-    background (`monitor-cli serve-api &`) is waited for until its port answers, and ends with the shell.
+    background (`monitor-cli serve-api &`) is waited for until its port answers, and ends with the shell. `keep_ports`:
+    the ports in them are real ones.
     Raises Failure at the first command that ends non-zero, or at `timeout` seconds in total."""
     script = home / ".commands.sh"
     progress = home / ".progress"
-    script.write_text("\n".join(_script(with_free_ports(found), progress)), "utf-8")
+    typed = found if keep_ports else with_free_ports(found)
+    script.write_text("\n".join(_script(typed, progress)), "utf-8")
     with (home / ".output").open("w+b") as output:
         shell = subprocess.Popen(
             ["bash", "--noprofile", "--norc", str(script)],
