@@ -36,6 +36,7 @@ bench: $(INSTALLED) mariadb ## the figures that docs/ quote, on a quiet machine:
 	@for what in throughput memory plan watch; do $(BIN)/python -m benchmarks.delivery $$what || exit; done
 	@$(BIN)/python -m benchmarks.sync
 	@$(BIN)/python -m benchmarks.api
+	@$(BIN)/python -m benchmarks.archive
 	@$(BIN)/python -m benchmarks.report
 
 lint: $(INSTALLED) ## ruff: rules and format
