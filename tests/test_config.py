@@ -326,6 +326,12 @@ def default(f: Field[Any]) -> str:
     return f"{value:g}" if isinstance(value, int | float) else value or ""
 
 
+COMPUTED = {
+    "database_url": "`~/.local/share/monitor-cli/monitor.db`",
+    "archive_dir": "`~/.local/share/monitor-cli/archive`",
+}
+
+
 def test_the_page_lists_every_setting() -> None:
     rows, placed = table("Settings"), {"database_url": "monitor.db", "archive_dir": "archive"}
     assert list(rows) == [f.name for f in config.names()], "docs/configuration.md: a row for each setting, in order"

@@ -17,7 +17,7 @@ from monitor_cli.delivery.preview import preview
 from monitor_cli.delivery.tally import Tally
 
 if TYPE_CHECKING:  # the library is loaded where there is a textfile
-    from prometheus_client import Metric
+    from monitor_cli.telemetry.metrics import Metric
 
 
 @click.command()

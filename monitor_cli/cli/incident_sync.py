@@ -19,7 +19,7 @@ from monitor_cli.sync.judging import Change, Rules
 from monitor_cli.sync.run import Outcome, preview, synchronise
 
 if TYPE_CHECKING:  # the library is loaded where there is a textfile
-    from prometheus_client import Metric
+    from monitor_cli.telemetry.metrics import Metric
 
 log = logging.getLogger(__name__)
 

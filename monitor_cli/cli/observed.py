@@ -16,7 +16,7 @@ from monitor_cli.errors import ConfigError, DatabaseAway, MonitorError, UsageErr
 from monitor_cli.telemetry.observer import Job, Observer
 
 if TYPE_CHECKING:  # the library is loaded where there is a textfile
-    from prometheus_client import Metric
+    from monitor_cli.telemetry.metrics import Metric
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from prometheus_client import Metric
+from prometheus_client import Metric as Metric
 
 from monitor_cli.db import Connection
 from monitor_cli.dialect import now_ms
