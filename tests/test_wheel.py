@@ -105,7 +105,7 @@ def test_every_module_and_migration_is_in_it(wheel: Path) -> None:
 
 
 def test_man_pages_and_samples_come_with_it(script: Path) -> None:
-    """Beside bin/, where `man` looks (it needs no MANPATH), and where docs/install.md says."""
+    """Beside bin/, where `man` looks with that bin on the PATH, and where docs/install.md says."""
     share = script.parent.parent / "share"
     pages = {file.name for file in (ROOT / "man").glob("*.1")}
     assert len(pages) > 10
