@@ -274,7 +274,7 @@ standing = _table(
     Column("seen", Integer, nullable=False),  # syncs in a row that saw it
 )
 condition = _table(
-    "condition",  # what was reported once and lasts: an unknown word, a missing component
+    "condition",  # what was reported once and lasts: an unknown word, a missing component; how far a table is archived
     Column("source", Exact(100), primary_key=True),
     Column("kind", Exact(20), primary_key=True),
     Column("subject", Exact(200), primary_key=True),

@@ -203,6 +203,23 @@ def test_archived_changes_are_missed_and_what_follows_is_right(cli: Cli, world: 
     assert row["critical_seconds"] == 18.5 * HOUR  # its next change says what it was before
 
 
+def test_after_archive_the_types_are_right_and_older_windows_have_a_note(cli: Cli, world: World) -> None:
+    """The real command: it leaves each server's newest old change, which says what the server was, and no more."""
+    made(world)
+    before = cli.ok("report", "availability", "--since", "2024-10-26", "--until", "2024-11-30", "--json").json
+    days = int((datetime.now(UTC) - datetime(2024, 10, 26, tzinfo=UTC)).days)
+    cli.ok("archive", "--older-than", f"{days}d", "--discard", "--yes")
+    left = len(world.changes())
+    assert 2 < left < 10
+    after = cli.ok("report", "availability", "--since", "2024-10-26", "--until", "2024-11-30", "--json").json
+    assert [row for row in after["servers"] if row["id"] != 5] == [row for row in before["servers"] if row["id"] != 5]
+    assert after["regions"] == before["regions"]
+    shown = cli.ok("report", "availability", "--month", "2024-10", "--json").json
+    assert shown["notes"][0].startswith("the history is kept from 2024-10-2")
+    shown = cli.ok("report", "availability", "--month", "2024-11", "--json").json
+    assert shown["notes"] == []
+
+
 def test_only_what_carries_an_accounts_numbers(cli: Cli, world: World) -> None:
     made(world)
     acme = world.account("acme")

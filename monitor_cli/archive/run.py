@@ -154,7 +154,10 @@ class _Run:
     def _remove(self, conn: Connection, day: Day, rows: Sequence[Row]) -> int:
         assert self._lease is not None
         self._lease.hold(conn)
-        return archivable.remove(conn, day.table, self._before_at, {_id(row): row for row in rows})
+        gone = archivable.remove(conn, day.table, self._before_at, {_id(row): row for row in rows})
+        if gone:
+            archivable.mark(conn, day.table, self._before_at)
+        return gone
 
     def _pages(self, day: Day) -> Iterator[list[Row]]:
         after = 0

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 from monitor_cli.cli import report_output as output
+from monitor_cli.cli.completing import complete_account
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import read_time
 from monitor_cli.cli.report_output import Report
@@ -46,7 +47,9 @@ _OPTIONS = (
     click.option("--since", metavar="TIME", help="From then on: a time, or 90m, 2h, 7d ago. Default: 30 days before."),
     click.option("--until", metavar="TIME", help="Until then, not included. Default: now."),
     click.option("--month", metavar="YYYY-MM", help="A calendar month, instead of --since and --until."),
-    click.option("--account", metavar="NAME", help="What concerns this account alone."),
+    click.option(
+        "--account", metavar="NAME", shell_complete=complete_account, help="What concerns this account alone."
+    ),
     click.option(
         "--timezone",
         metavar="ZONE",
@@ -150,7 +153,7 @@ def deliveries_(app: App, asked: Asked) -> None:
         window = _window(asked, zone, now_ms(conn))
         account_id = accounts.find(conn, asked.account).id if asked.account else None
         notes = _kept(
-            past.oldest_telling(conn), window, "deliveries and attempts are", "What was before is not counted."
+            past.tellings_kept_from(conn), window, "deliveries and attempts are", "What was before is not counted."
         )
         found = deliveries.measure(conn, window, account_id)
     parts = {
@@ -197,7 +200,7 @@ def _history(app: App, asked: Asked, *, cells: int, noting: str) -> Iterator[_To
             account_id = accounts.find(conn, asked.account).id
             channels = past.channels_of(conn, account_id)
         opened = Past(conn, window, channels, cells=cells, noting=noting)
-        yield _Told(conn, window, account_id, opened, past.oldest_change(conn))
+        yield _Told(conn, window, account_id, opened, past.changes_kept_from(conn))
 
 
 def _kept(oldest: int | None, window: Window, what: str, then: str) -> list[str]:

@@ -27,13 +27,16 @@ from sqlalchemy import (
     select,
 )
 
-from monitor_cli.dialect import among, insert_rows
-from monitor_cli.schema import attempt, callback, change, delivery, monitor, owed
+from monitor_cli.dialect import among, greatest, insert_rows, upsert
+from monitor_cli.schema import attempt, callback, change, condition, delivery, monitor, owed
 from monitor_cli.types import LOAD
 
 TableName = Literal["attempt", "delivery", "change"]
 TABLES: dict[TableName, Table] = {"attempt": attempt, "delivery": delivery, "change": change}
 """The tables that are archived, in the order in which rows leave: an attempt before its delivery."""
+
+ARCHIVED = "archived"
+"""The kind of the condition that says until when a table's rows may have left."""
 
 DAY_MS = 86_400_000
 BLOCK = 20_000  # rows looked at in one statement
@@ -109,6 +112,18 @@ def remove(conn: Connection, table: TableName, before_at: int, rows: Mapping[int
     if same:
         conn.execute(delete(t).where(among(t.c.id, same)))
     return len(same)
+
+
+def mark(conn: Connection, table: TableName, before_at: int) -> None:
+    """Remember that rows of this table older than `before_at` have left: a report over that time has to say so."""
+    row = {"source": "", "kind": ARCHIVED, "subject": table, "since_at": before_at}
+    latest = upsert(
+        conn,
+        condition,
+        ["source", "kind", "subject"],
+        lambda new, old: {"since_at": greatest(conn, old.c.since_at, new.since_at)},
+    )
+    conn.execute(latest.values(row))
 
 
 def present(conn: Connection, table: TableName, ids: Collection[int]) -> dict[int, Row]:

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, func, select, text
 
 from monitor_cli.db import AnyRow
 from monitor_cli.dialect import ROW_END, VALUE_END, ids_parameter, is_mysql, packed
-from monitor_cli.schema import attempt, change, delivery, monitor, number
+from monitor_cli.schema import attempt, change, condition, delivery, monitor, number
+from monitor_cli.store.archivable import ARCHIVED, TableName
 from monitor_cli.store.channels import chunks
 from monitor_cli.types import Region, Type
 
@@ -60,15 +61,25 @@ Made = Callable[[Type | None, Region, Said | None], H]
 """What a reader makes, once, of each different type, region and word that changes have."""
 
 
-def oldest_change(conn: Connection) -> int | None:
-    """When the oldest change that is kept was made; None: there is none."""
-    return conn.execute(select(func.min(change.c.created_at))).scalar()
+def changes_kept_from(conn: Connection) -> int | None:
+    """Since when every change is kept: since the oldest one, or since what archive took; None: there is none."""
+    return _kept_from(conn, [change.c.created_at], ["change"])
 
 
-def oldest_telling(conn: Connection) -> int | None:
-    """When the oldest delivery or attempt that is kept was begun; None: there is none."""
-    found = [conn.execute(select(func.min(c))).scalar() for c in (delivery.c.created_at, attempt.c.started_at)]
-    return min((at for at in found if at is not None), default=None)
+def tellings_kept_from(conn: Connection) -> int | None:
+    """The same of deliveries and attempts."""
+    return _kept_from(conn, [delivery.c.created_at, attempt.c.started_at], ["delivery", "attempt"])
+
+
+def _kept_from(conn: Connection, columns: Sequence[Any], tables: Sequence[TableName]) -> int | None:
+    found = [conn.execute(select(func.min(column))).scalar() for column in columns]
+    oldest = min((at for at in found if at is not None), default=None)
+    # Archive leaves single old rows where somebody needs them: the oldest row alone does not tell.
+    archived = select(func.max(condition.c.since_at)).where(
+        condition.c.source == "", condition.c.kind == ARCHIVED, condition.c.subject.in_(tables)
+    )
+    before = conn.execute(archived).scalar()
+    return max((at for at in (oldest, before) if at is not None), default=None)
 
 
 def channels_of(conn: Connection, account_id: int) -> set[int]:
