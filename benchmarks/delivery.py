@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,7 +89,7 @@ def seed(url: str, owed: int, base: str, destinations: int, numbers: int = 5) ->
 
 
 def _callback(i: int, scheme: str, port: str, destinations: int, now: int) -> dict[str, object]:
-    which = i // CHANNELS % destinations  # independent of the channel
+    which = zlib.crc32(b"%d" % i) % destinations  # customers do not come sorted by host
     host = f"127.0.{1 + which // 100}.{1 + which % 100}"
     return {
         "id": i,

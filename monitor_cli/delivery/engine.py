@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 SETTLE_ANSWERS = 100
 SETTLE_SECONDS = 0.05
 STALE_SECONDS = 2.0  # a job that could not start for so long is given back, to be built anew
+MOST_CLAIMED = 500
+AHEAD_SECONDS = 0.25
 UNRECORDED = 2 * SETTLE_ANSWERS  # so many answers not yet recorded: nothing new is started
 WATCH_SECONDS = 0.025
 POLL_SECONDS = 0.25
@@ -107,6 +109,8 @@ class Engine:
         self._fault: str | None = None
         self._unreadable: Unreadable | None = None
         self._stays = False
+        self._started, self._counted_from = 0, clock()
+        self._pace = 0.0  # requests started per second, lately
 
     def run(self, max_seconds: float | None) -> Reach:
         """Deliver until nothing more comes due within `max_seconds`; None: until `stop`. Raises DatabaseAway where
@@ -167,18 +171,23 @@ class Engine:
         return max(0.0, min(until) - now)
 
     def _wanted(self) -> int:
-        """How many deliveries to claim: no more than can start soon."""
+        """How many deliveries to claim: no more than can start soon, by how many started lately; many at once cost the
+        database less."""
         if self._overdue():
             return 0
-        room = 2 * self._settings.concurrency - len(self._ready) - (self._settings.concurrency - self._courier.free)
-        if self._ready and room < self._settings.concurrency // 2:
+        soon = max(self._settings.concurrency, min(MOST_CLAIMED, int(self._pace * AHEAD_SECONDS)))
+        room = soon + self._courier.free - len(self._ready)
+        if self._ready and room < soon // 2:
             return 0
-        return min(500, room)
+        return min(MOST_CLAIMED, room)
 
     def _ask_for_work(self, pool: ThreadPoolExecutor) -> None:
         wanted = self._wanted()
-        if self._tick is None and wanted > 0 and self._clock() >= self._next_tick:
+        now = self._clock()
+        if self._tick is None and wanted > 0 and now >= self._next_tick:
             self._seen_all = True
+            self._pace, self._started = self._started / max(0.05, now - self._counted_from), 0
+            self._counted_from = now
             self._tick = pool.submit(self._desk.tick, wanted)
             self._tick.add_done_callback(lambda _: self._courier.wake())
 
@@ -302,6 +311,7 @@ class Engine:
                 self._settle_later(job, settle_release(job))
             else:
                 self._courier.start(job, part)
+                self._started += 1
 
     def _came_back(self, flight: Flight, answer: Answer | None) -> None:
         if answer is None:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, func, select, text, tuple_, update
+from sqlalchemy import Connection, and_, func, not_, select, text, tuple_, update
 
-from monitor_cli.db import AnyRow
-from monitor_cli.dialect import among, ids_parameter, is_mysql, joined_lines, now_ms
+from monitor_cli.dialect import among, ids_parameter, is_mysql, joined_lines, now_ms, short_rows, whole_rows
 from monitor_cli.schema import callback, delivery, number, owed, subscription
 from monitor_cli.store.channels import chunks, types_of, whole_numbers
 from monitor_cli.types import Region, Type, Unit
@@ -74,6 +73,51 @@ class Claimed(NamedTuple):
     now: int
 
 
+class _Stored(NamedTuple):
+    """A callback's columns that sending and parking need, and its account's subscription."""
+
+    id: int
+    account_id: int
+    url: str
+    destination: str
+    payload: str | None
+    headers: str
+    raw_json: int
+    failures: int
+    failing_since: int | None
+    modified_at: int
+    secret: str
+    old_secret: str | None
+    old_secret_until: int | None
+    active: int
+    not_before: int
+    subscribed: int | None
+
+
+_STORED = (
+    *(callback.c[name] for name in _Stored._fields if name != "subscribed"),
+    subscription.c.active.label("subscribed"),
+)
+_SUBSCRIBED = subscription.c.account_id == callback.c.account_id
+
+
+class _Taken(NamedTuple):
+    """A delivery's columns under our token, with its callback (None: it was removed)."""
+
+    id: int
+    callback_id: int
+    rearmed: int
+    attempts: int
+    created_at: int
+    content_hash: str | None
+    content_at: int | None
+    parts_done: str | None
+    of: _Stored | None
+
+
+_TAKEN = tuple(delivery.c[name] for name in _Taken._fields if name != "of")
+
+
 def due_candidates(
     conn: Connection,
     limit: int,
@@ -94,12 +138,12 @@ def due_candidates(
     for dialect in ("mysql", "mariadb"):
         query = query.with_hint(delivery, "FORCE INDEX (ix_infi_voice_monitor_delivery_due_at)", dialect)
     if other_than:
-        query = query.where(callback.c.account_id.not_in(ids_parameter("accounts", sorted(other_than))))
+        query = query.where(not_(among(callback.c.account_id, sorted(other_than))))
     if full:
         query = query.where(callback.c.destination.not_in(sorted(full)))
     if full_pairs:
         query = query.where(tuple_(callback.c.account_id, callback.c.destination).not_in(sorted(full_pairs)))
-    return [Candidate(*row) for row in conn.execute(query)]
+    return [Candidate(*row) for row in short_rows(conn, query)]
 
 
 def next_due(conn: Connection) -> int | None:
@@ -131,25 +175,32 @@ def claim(
     if not rows:
         return []
     _mark_takeovers(conn, [row.callback_id for row in rows if row.id in taken_over])
-    callbacks = read_callbacks(conn, [row.callback_id for row in rows], now)
-    rows = _park(conn, rows, callbacks, now)
+    rows = _park(conn, rows, now)
     owed_units = _owed_units(conn, [row.callback_id for row in rows])
     # Types after the claim and after what is owed: the newest truth, never older than the changes counted in wanted.
     types = types_of(conn, {o.unit.channel_id for units in owed_units.values() for o in units})
     wanting = {cb for cb, units in owed_units.items() if any(needs(o, types.get(o.unit)) for o in units)}
-    numbers, complete = _numbers(conn, {cb: callbacks[cb][0].account_id for cb in wanting}, max_numbers)
+    accounts = {row.callback_id: row.of.account_id for row in rows if row.of and row.callback_id in wanting}
+    numbers, complete = _numbers(conn, accounts, max_numbers)
     rows = _give_back(conn, rows, wanting.difference(complete))
     return [
-        _claimed(
-            row,
+        Claimed(
+            row.id,
             token,
-            callbacks[row.callback_id][0],
+            row.rearmed,
+            row.attempts,
+            row.created_at,
+            row.content_hash,
+            row.content_at,
+            frozenset(json.loads(row.parts_done)) if row.parts_done else frozenset(),
+            _callback_row(row.of, now),
             owed_units.get(row.callback_id, ()),
             types,
             numbers.get(row.callback_id, {}),
             now,
         )
         for row in rows
+        if row.of
     ]
 
 
@@ -169,30 +220,38 @@ def _take(conn: Connection, ids: Sequence[int], owner: str, token: str, now: int
     """Compare and set. Returns the ids whose earlier holder let its lease run out: its request may have arrived."""
     lock = "FOR UPDATE" if is_mysql(conn) else ""
     leased = conn.execute(
-        _by_ids(f"SELECT id FROM {delivery.name} {_primary(conn)} WHERE id IN :ids AND lease_until > 0 {lock}"),
+        _by_ids(f"SELECT id FROM {delivery.name} {_primary(conn)} WHERE id IN (:ids) AND lease_until > 0 {lock}"),
         {"ids": ids},
     )
     taken_over = set(leased.scalars())
     conn.execute(
         _by_ids(
             f"UPDATE {delivery.name} {_primary(conn)} SET lease_until = :until, lease_token = :token, "
-            "lease_owner = :owner WHERE id IN :ids AND due_at + 0 <= :now AND lease_until <= :now"
+            "lease_owner = :owner WHERE id IN (:ids) AND due_at + 0 <= :now AND lease_until <= :now"
         ),
         {"ids": ids, "until": now + lease_ms, "token": token, "owner": owner, "now": now},
     )
     return taken_over
 
 
-def _ours(conn: Connection, ids: Sequence[int], token: str) -> list[AnyRow]:
-    return list(
-        conn.execute(
-            _by_ids(
-                "SELECT id, callback_id, rearmed, attempts, created_at, content_hash, content_at, parts_done "
-                f"FROM {delivery.name} {_primary(conn)} WHERE id IN :ids AND lease_token = :token"
-            ),
-            {"ids": ids, "token": token},
+def _ours(conn: Connection, ids: Sequence[int], token: str) -> list[_Taken]:
+    query = (
+        select(*_TAKEN, *_STORED)
+        .select_from(
+            delivery.outerjoin(callback, callback.c.id == delivery.c.callback_id).outerjoin(subscription, _SUBSCRIBED)
         )
+        .where(among(delivery.c.id, ids), delivery.c.lease_token == token)
     )
+    for dialect in ("mysql", "mariadb"):
+        query = query.with_hint(delivery, "FORCE INDEX (PRIMARY)", dialect)
+    count = len(_TAKEN)
+    # By id, since a platform's view may have more than one row for an account.
+    found = {row[0]: row for row in whole_rows(conn, query)}
+    return [_joined(row[:count], row[count:]) for row in found.values()]
+
+
+def _joined(taken: Sequence[Any], stored: Sequence[Any]) -> _Taken:
+    return _Taken._make((*taken, None if stored[0] is None else _Stored._make(stored)))
 
 
 def _mark_takeovers(conn: Connection, callback_ids: Sequence[int]) -> None:
@@ -202,36 +261,17 @@ def _mark_takeovers(conn: Connection, callback_ids: Sequence[int]) -> None:
         )
 
 
-def read_callbacks(conn: Connection, ids: Sequence[int], now: int) -> dict[int, tuple[CallbackRow, AnyRow]]:
-    """By id: what sending needs to know of these callbacks, and a row that says whether it may (active, subscribed,
-    not_before)."""
-    c = callback.c
-    columns = (
-        c.id,
-        c.account_id,
-        c.url,
-        c.destination,
-        c.payload,
-        c.headers,
-        c.raw_json,
-        c.active,
-        c.not_before,
-        c.failures,
-        c.failing_since,
-        c.modified_at,
-        c.secret,
-        c.old_secret,
-        c.old_secret_until,
-    )
-    query = (
-        select(*columns, subscription.c.active.label("subscribed"))
-        .outerjoin(subscription, subscription.c.account_id == callback.c.account_id)
-        .where(among(callback.c.id, ids))
-    )
-    return {row.id: (_callback_row(row, now), row) for row in conn.execute(query)}
+def read_callback(conn: Connection, callback_id: int, now: int) -> tuple[CallbackRow, bool, bool] | None:
+    """What sending needs to know of a callback, whether it is active, and whether its account is subscribed."""
+    query = select(*_STORED).outerjoin(subscription, _SUBSCRIBED).where(callback.c.id == callback_id)
+    row = conn.execute(query).first()
+    if row is None:
+        return None
+    stored = _Stored(*row)
+    return _callback_row(stored, now), stored.active == 1, stored.subscribed == 1
 
 
-def _callback_row(row: AnyRow, now: int) -> CallbackRow:
+def _callback_row(row: _Stored, now: int) -> CallbackRow:
     old = row.old_secret if row.old_secret and (row.old_secret_until or 0) > now else None
     return CallbackRow(
         row.id,
@@ -248,19 +288,16 @@ def _callback_row(row: AnyRow, now: int) -> CallbackRow:
     )
 
 
-def _park(
-    conn: Connection, rows: Sequence[AnyRow], callbacks: Mapping[int, tuple[CallbackRow, AnyRow]], now: int
-) -> list[AnyRow]:
+def _park(conn: Connection, rows: Sequence[_Taken], now: int) -> list[_Taken]:
     """Judged under the delivery's lock: people write the callback first and the delivery after it, so none is lost."""
     keep, parked, paused, waiting = [], [], [], []
     for row in rows:
-        found = callbacks.get(row.callback_id)
-        if found is None or not found[1].active:
+        if row.of is None or not row.of.active:
             parked.append(row.id)
-        elif found[1].subscribed != 1:
+        elif row.of.subscribed != 1:
             paused.append(row.id)
-        elif found[1].not_before > now:
-            waiting.append((row.id, found[1].not_before))
+        elif row.of.not_before > now:
+            waiting.append((row.id, row.of.not_before))
         else:
             keep.append(row)
     _free(conn, parked, None)
@@ -289,7 +326,7 @@ def _owed_units(conn: Connection, callback_ids: Sequence[int]) -> dict[int, tupl
     )
     query = select(*columns).where(among(owed.c.callback_id, callback_ids), owed.c.wanted > owed.c.told)
     units: dict[int, list[OwedUnit]] = {}
-    for callback_id, channel_id, region, region_code, wanted, told_type, unsure in conn.execute(query):
+    for callback_id, channel_id, region, region_code, wanted, told_type, unsure in whole_rows(conn, query):
         unit = Unit(channel_id, Region(region, region_code))
         units.setdefault(callback_id, []).append(OwedUnit(unit, wanted, Type.read(told_type), bool(unsure)))
     return {callback_id: tuple(sorted(found)) for callback_id, found in units.items()}
@@ -308,13 +345,14 @@ def _numbers(
         .distinct()
         .subquery()
     )
+    lines = joined_lines(conn, number.c.number).label("lines")
     same = and_(
         number.c.account_id == callback.c.account_id,
         number.c.channel_id == channels.c.channel_id,
         number.c.number.is_not(None),
     )
     query = (
-        select(channels.c.callback_id, number.c.channel_id, func.count(), joined_lines(conn, number.c.number))
+        select(channels.c.callback_id, number.c.channel_id, func.count().label("count"), lines)
         .select_from(channels)
         .join(callback, callback.c.id == channels.c.callback_id)
         .join(number, same)
@@ -331,47 +369,22 @@ def _numbers(
     return found, complete
 
 
-def _bounded(rows: Iterable[AnyRow], accounts: Mapping[int, int], most: int) -> tuple[list[AnyRow], Collection[int]]:
+def _bounded(
+    rows: Iterable[Sequence[Any]], accounts: Mapping[int, int], most: int
+) -> tuple[list[Sequence[Any]], Collection[int]]:
     """The groups of the first callbacks, until `most` numbers are at hand, and whose they are."""
-    groups: list[AnyRow] = []
+    groups: list[Sequence[Any]] = []
     read = 0
     for row in rows:
-        if read > most and row.callback_id != groups[-1].callback_id:
-            return groups, {cb for cb in accounts if cb < row.callback_id}
+        if read > most and row[0] != groups[-1][0]:
+            return groups, {cb for cb in accounts if cb < row[0]}
         read += row[2]
         groups.append(row)
     return groups, accounts
 
 
-def _give_back(conn: Connection, rows: Sequence[AnyRow], unread: Collection[int]) -> list[AnyRow]:
+def _give_back(conn: Connection, rows: Sequence[_Taken], unread: Collection[int]) -> list[_Taken]:
     late = [row.id for row in rows if row.callback_id in unread]
     for some in chunks(late):
         conn.execute(update(delivery).where(among(delivery.c.id, some)).values(lease_until=0, lease_token=None))
     return [row for row in rows if row.callback_id not in unread]
-
-
-def _claimed(
-    row: AnyRow,
-    token: str,
-    of: CallbackRow,
-    units: Iterable[OwedUnit],
-    types: Mapping[Unit, Type | None],
-    numbers: Mapping[int, tuple[str, ...]],
-    now: int,
-) -> Claimed:
-    done = frozenset(json.loads(row.parts_done)) if row.parts_done else frozenset()
-    return Claimed(
-        row.id,
-        token,
-        row.rearmed,
-        row.attempts,
-        row.created_at,
-        row.content_hash,
-        row.content_at,
-        done,
-        of,
-        tuple(units),
-        types,
-        numbers,
-        now,
-    )

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, literal, select, text, update
 
-from monitor_cli.dialect import among, ids_parameter, insert_rows, is_mysql, now_ms
+from monitor_cli.dialect import among, insert_rows, is_mysql, now_ms, whole_rows
 from monitor_cli.schema import attempt, callback, delivery, owed
 from monitor_cli.types import Type, Unit
 
@@ -121,10 +121,12 @@ def store_content(conn: Connection, contents: Sequence[Mapping[str, Any]]) -> No
 def _ours(conn: Connection, settlements: Sequence[Settlement]) -> dict[tuple[int, str], int]:
     """The deliveries that are still under our token, locked, with how often they were re-armed by now."""
     leases = {s.lease for s in settlements}
-    hint, lock = ("FORCE INDEX (PRIMARY)", "FOR UPDATE") if is_mysql(conn) else ("", "")
-    query = text(f"SELECT id, rearmed, lease_token FROM {delivery.name} {hint} WHERE id IN :ids {lock}")
-    rows = conn.execute(query.bindparams(ids_parameter("ids")), {"ids": sorted({key for key, _ in leases})})
-    return {(row.id, row.lease_token): row.rearmed for row in rows if (row.id, row.lease_token) in leases}
+    d = delivery.c
+    query = select(d.id, d.lease_token, d.rearmed).where(among(d.id, sorted({key for key, _ in leases})))
+    for dialect in ("mysql", "mariadb"):
+        query = query.with_hint(delivery, "FORCE INDEX (PRIMARY)", dialect)
+    rows = whole_rows(conn, query.with_for_update())
+    return {(key, token): rearmed for key, token, rearmed in rows if (key, token) in leases}
 
 
 def _append_attempts(conn: Connection, settlements: Iterable[Settlement], mine: Mapping[tuple[int, str], int]) -> None:

@@ -19,7 +19,7 @@ from monitor_cli.errors import MonitorError
 from monitor_cli.schema import delivery, monitor, number, owed
 from monitor_cli.store import callbacks
 from monitor_cli.store.channels import types_of, whole_numbers
-from monitor_cli.store.claims import CallbackRow, Claimed, OwedUnit, read_callbacks
+from monitor_cli.store.claims import CallbackRow, Claimed, OwedUnit, read_callback
 from monitor_cli.types import Region, Type, Unit
 
 # What an account without numbers is sent: no country has the code 999, so that it can be nobody's number.
@@ -50,8 +50,8 @@ def hold(conn: Connection, callback_id: int, owner: str, lease_ms: int) -> Held 
     if taken is None:
         return None
     delivery_id, opened = taken
-    found = read_callbacks(conn, [callback_id], now).get(callback_id)
-    if found is None or found[1].subscribed != 1:
+    found = read_callback(conn, callback_id, now)
+    if found is None or not found[2]:
         raise MonitorError(
             f"the account {account} of callback {callback_id} is not subscribed: it is told nothing",
             "see: monitor-cli account subscribe",
@@ -61,7 +61,7 @@ def hold(conn: Connection, callback_id: int, owner: str, lease_ms: int) -> Held 
     if types:
         _doubt(conn, callback_id, types, now)
     claimed = _claimed(found[0], types, numbers, now) if types else _example(found[0], now)
-    return Held(delivery_id, token, opened, account, found[1].active == 1, not types, claimed)
+    return Held(delivery_id, token, opened, account, found[1], not types, claimed)
 
 
 def let_go(conn: Connection, held: Held) -> None:
