@@ -451,6 +451,31 @@ def test_many_numbers_are_one_query(ask: Client, opened: Counted, world: World):
     assert len(opened.statements) == 1
 
 
+@pytest.mark.parametrize("odd", ["+1\x1e2", "+1\x1f2", "+1\x1f\x1f\x1f2\x1e"])
+def test_numbers_with_the_separators_in_them(ask: Client, opened: Counted, world: World, odd: str):
+    world.server(channel=1, final_status="warning")
+    world.number(world.account("acme", key=KEY), odd, "+3", channel=1)
+    assert ask(GOOD).json["data"]["incidents"][0]["numbers"] == sorted([odd, "+3"])
+    assert ask(GOOD + "&format=xml").status == 200
+    opened.statements.clear()
+    ask(GOOD)
+    assert len(opened.statements) == 2
+
+
+def test_a_text_that_the_server_cuts_off(database: Store, ask: Client, world: World):
+    if database.name == "sqlite":
+        pytest.skip("SQLite cuts nothing off")
+    world.server(channel=1, final_status="warning")
+    numbers = [f"+{n}" for n in range(10, 30)]
+    world.number(world.account("acme", key=KEY), *numbers, channel=1)
+    ask(GOOD)
+    whole = len(numbers) * len("+10.karnataka.KA-IN.warning.")
+    for length in (4, 50, *range(whole - 30, whole + 2)):
+        with ask.unheld._reader._database.engine.connect() as conn:
+            conn.exec_driver_sql(f"SET SESSION group_concat_max_len = {length}")
+        assert ask(GOOD).json["data"]["incidents"][0]["numbers"] == numbers, length
+
+
 def test_every_table_is_reached_by_an_index(database: Store, opened: Counted, ask: Client):
     many = range(1, 401)
     accounts = [{"id": n, "name": f"a{n}", "api_key_sha256": hashlib.sha256(b"k%d" % n).hexdigest()} for n in many]

@@ -31,8 +31,8 @@ _JOINED = (
     .outerjoin(monitor, monitor.c.channel_id == number.c.channel_id)
 )
 
-# What stands between fields and between facts: control characters that no number and no name has. Should one have them
-# (a view over a platform's own tables may bring anything), the number of facts or fields gives it away.
+# What stands between fields and after each fact: control characters that no number and no name has. Should one have
+# them (a view over a platform's own tables may bring anything), the number of facts or fields gives it away.
 _FIELD, _FACT = "\x1f", "\x1e"
 
 
@@ -54,6 +54,7 @@ _FACTS = (
     + _or_nothing(monitor.c.region_code)
     + _between
     + _or_nothing(monitor.c.final_status)
+    + literal_column(f"'{_FACT}'", String)
 )
 
 _LISTING = (
@@ -61,7 +62,7 @@ _LISTING = (
         func.max(account.c.id),
         func.max(case((subscription.c.active != literal_column("0"), literal_column("1")), else_=literal_column("0"))),
         func.count(number.c.number),
-        func.aggregate_strings(_FACTS, literal_column(f"'{_FACT}'")),  # type: ignore[arg-type]  # renders it as it is
+        func.aggregate_strings(_FACTS, literal_column("''")),  # type: ignore[arg-type]  # renders it as it is
     )
     .select_from(_JOINED)
     .where(_OF_KEY)
@@ -95,10 +96,15 @@ def of_key(conn: Connection, digest: str) -> Listing | None:
     account_id, subscribed, count, text = _one(conn, digest)
     if account_id is None:
         return None
-    facts = [fact.split(_FIELD) for fact in text.split(_FACT)] if text else []
-    if len(facts) != count or any(len(fact) != 4 for fact in facts):
+    try:
+        listed = entries(_typed(text.split(_FACT), count)) if text else []
+    except _Unclear:
         return _of_rows(conn, digest)
-    return Listing(account_id, bool(subscribed), entries(_typed(facts)))
+    return Listing(account_id, bool(subscribed), listed)
+
+
+class _Unclear(Exception):
+    """The text of all facts cannot be told apart again."""
 
 
 def _one(conn: Connection, digest: str) -> Any:
@@ -135,10 +141,17 @@ def _compiled(dialect: Dialect) -> tuple[str, bool]:
     return str(_LISTING.compile(dialect=dialect)), not dialect.positional
 
 
-def _typed(facts: list[list[str]]) -> Iterator[tuple[Region, Type, str]]:
+def _typed(facts: list[str], count: int) -> Iterator[tuple[Region, Type, str]]:
+    """What `count` facts say, each split when it is asked for: an account may have 100 000."""
+    if facts.pop() or len(facts) != count:  # each fact was ended, the last one too
+        raise _Unclear
     regions: dict[tuple[str, str], Region] = {}
     types: dict[str, Type | None] = {}
-    for number_, region, code, status in facts:
+    for fact in facts:
+        try:
+            number_, region, code, status = fact.split(_FIELD)
+        except ValueError:
+            raise _Unclear from None
         if status not in types:
             types[status] = Type.read(status)
         kind = types[status]
