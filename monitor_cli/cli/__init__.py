@@ -128,9 +128,10 @@ def _tame(error: Exception) -> None:
     not quoted, a part is an argument of its own)."""
     if not isinstance(error, click.ClickException):
         return
-    if isinstance(error, click.UsageError) and "unexpected extra argument" in error.message and _takes_secrets(error):
-        error.message = "Got unexpected extra arguments (not shown, they may be secret; is something not quoted?)"
-    error.message = safetext.lines(error.message)
+    words = error.message
+    if isinstance(error, click.UsageError) and "unexpected extra argument" in words and _takes_secrets(error):
+        words = "Got unexpected extra arguments (not shown, they may be secret; is something not quoted?)"
+    vars(error)["message"] = safetext.lines(words)  # click's types call it final
 
 
 def _takes_secrets(error: click.UsageError) -> bool:
