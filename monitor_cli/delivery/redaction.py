@@ -13,6 +13,7 @@ import html
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 STRUCK = b"***"
 
@@ -40,19 +41,34 @@ def redact(body: bytes, secrets: Sequence[str], values: Sequence[str], *, cut: b
     """The text without our `secrets` and what these header `values` hold. `cut`: it is the start of a longer text, and
     its end may hold the start of one of them."""
     hidden = _hidden(tuple(secrets), tuple(values))
-    if not hidden:
+    if not hidden or (len(body) < hidden.shortest and not cut and not _MARKS.search(body)):
         return body
-    spans = _raw_spans(body, hidden[0]) + _plain_spans(body, hidden[1], cut)
+    spans = _raw_spans(body, hidden.raw) + _plain_spans(body, hidden.plain, cut)
     return _struck(body, spans) if spans else body
 
 
-@lru_cache(maxsize=1024)
-def _hidden(secrets: tuple[str, ...], values: tuple[str, ...]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]] | None:
+class _Hidden(NamedTuple):
     """What must not be kept: as it is, and in its plain form."""
+
+    raw: Sequence[bytes]
+    plain: Sequence[bytes]
+    shortest: int
+
+
+@lru_cache(maxsize=1024)
+def _hidden(secrets: tuple[str, ...], values: tuple[str, ...]) -> _Hidden | None:
     words = dict.fromkeys(part for text in (*secrets, *values) for part in _parts(text) if part.strip())
-    raw = {form for word in words for form in (word.encode("utf-8", "replace"), word.encode("latin-1", "replace"))}
+    raw = {form for word in words for form in _encoded(word)}
     plain = {_plain(form)[0].rstrip(b"\\") for form in raw}  # a last backslash would escape the quote after it
-    return (tuple(raw), tuple(form for form in plain if form.strip())) if raw else None
+    plain = {form for form in plain if form.strip()}
+    return _Hidden(tuple(raw), tuple(plain), min(map(len, raw | plain))) if raw else None
+
+
+def _encoded(word: str) -> tuple[bytes, bytes, bytes]:
+    """In UTF-8, in Latin-1, which headers are sent in, and that read for UTF-8: Go and others write a replacement
+    character then."""
+    latin = word.encode("latin-1", "replace")
+    return word.encode("utf-8", "replace"), latin, latin.decode("utf-8", "replace").encode()
 
 
 def _parts(text: str) -> list[str]:

@@ -132,7 +132,7 @@ def _trial(held: Held, job: Job, part: Part, answer: Answer, signed: tuple[tuple
         verdict(answer, network_works=False),
         kept_response(answer.response, of),
         tuple(
-            (name, kept_response(value.encode("utf-8", "replace"), of) or "")
+            (name, kept_response(value.encode("latin-1"), of) or "")  # its bytes as they came
             for name, value in _final_headers(answer.head)
         ),
     )
