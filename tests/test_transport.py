@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from monitor_cli import __version__
+from monitor_cli.delivery.outcome import Verdict, verdict
 from monitor_cli.outbound.addresses import Policy
 from monitor_cli.outbound.transport import (
     ANSWER_LIMIT,
@@ -472,6 +473,15 @@ def test_a_request_on_an_old_connection_that_ends_without_an_answer_is_repeated(
     receiver.answer("/hook", Reply(200), Reply(drop="after"), Reply(201, close=True), Reply(drop="after"))
     assert [send(transport, receiver.url("/hook"), body=b"x").http_status for _ in range(3)] == [200, 201, None]
     assert [request.connection for request in receiver.requests] == [1, 1, 2, 3]
+
+
+def test_an_answer_to_a_repeated_request_says_so(transport: Transport, receiver: Receiver) -> None:
+    """The customer may have taken the first of the two, whatever is answered to the second."""
+    receiver.answer("/hook", Reply(200), Reply(drop="after"), Reply(500), Reply(500))
+    answers = [send(transport, receiver.url("/hook"), body=b"x") for _ in range(3)]
+    assert [(answer.http_status, answer.repeated) for answer in answers] == [(200, False), (500, True), (500, False)]
+    assert verdict(answers[1], network_works=True) is Verdict.UNSURE
+    assert verdict(answers[2], network_works=True) is Verdict.REFUSED
 
 
 def test_a_connection_that_was_closed_meanwhile_is_replaced(transport: Transport, receiver: Receiver) -> None:

@@ -74,7 +74,8 @@ def verdict(answer: Answer, network_works: bool) -> Verdict:
         return Verdict.UNSURE if answer.arrived else Verdict.REFUSED
     if 200 <= status < 300:
         return Verdict.TAKEN
-    return Verdict.UNSURE if status in (502, 504) or 520 <= status < 530 else Verdict.REFUSED
+    doubtful = answer.repeated or status in (502, 504) or 520 <= status < 530
+    return Verdict.UNSURE if doubtful else Verdict.REFUSED
 
 
 def kept_response(body: bytes, of: CallbackRow) -> str | None:

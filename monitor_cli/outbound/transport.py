@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import resource
 import select
 import socket
@@ -60,7 +61,8 @@ class Answer(NamedTuple):
 
     `arrived`: without a status, whether the customer may have it all the same (a byte was sent). `local` says that the
     fault is ours: "network" (no way out), "resources" or "resolver". `response` is the start of the body, at most
-    4 KiB; `head` all header lines as they came, those of 1xx answers and trailers too."""
+    4 KiB; `head` all header lines as they came, those of 1xx answers and trailers too. `repeated`: the status answers
+    the second of two sendings, and the customer may have taken the first."""
 
     http_status: int | None
     error: str | None
@@ -70,6 +72,7 @@ class Answer(NamedTuple):
     arrived: bool
     local: str | None = None
     head: bytes = b""
+    repeated: bool = False
 
 
 def allow_open_files(wanted: int) -> int:
@@ -99,6 +102,7 @@ class _Transfer:
         self.refused: str | None = None
         self.starved = False
         self.flooded = False
+        self.sendings = 0
         self.dialled = ""
         self.started = time.monotonic()
 
@@ -130,6 +134,21 @@ class _Transfer:
         if len(self.kept) < KEPT:
             self.kept += data[: KEPT - len(self.kept)]
         return -1 if self.size > ANSWER_LIMIT else None
+
+
+class _Dialling:
+    """A socket for libcurl. pycurl takes a duplicate of its file and drops it; a socket.socket that is dropped open
+    makes up a warning each time, with both addresses in it, whether anybody wants to read it or not."""
+
+    def __init__(self, family: int, kind: int, protocol: int) -> None:
+        self._file = socket.socket(family, kind, protocol).detach()
+
+    def fileno(self) -> int:
+        return self._file
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # it could not be made
+            os.close(self._file)
 
 
 class Transport:
@@ -237,6 +256,7 @@ class Transport:
             (pycurl.USERAGENT, USER_AGENT),
             (pycurl.SSL_VERIFYPEER, 1),
             (pycurl.SSL_VERIFYHOST, 2),
+            (pycurl.PREREQFUNCTION, lambda *_: _count_sending(transfer)),
             (pycurl.OPENSOCKETFUNCTION, lambda purpose, address: self._open(transfer, address)),
         ):
             curl.setopt(option, value)
@@ -273,7 +293,7 @@ class Transport:
             pinned = ",".join(f"[{a}]" if ":" in a else a for a in out.addresses)
             curl.setopt(pycurl.RESOLVE, [f"{out.target.host}:{out.target.port}:{pinned}"])
 
-    def _open(self, transfer: _Transfer, address: Any) -> socket.socket | int:
+    def _open(self, transfer: _Transfer, address: Any) -> _Dialling | int:
         family, kind, protocol, where = address
         reason = refusal(str(where[0]), self._policy) if isinstance(where, tuple) else "is no network address"
         if reason:
@@ -281,7 +301,7 @@ class Transport:
             return pycurl.SOCKET_BAD
         transfer.dialled = f"{where[0]} port {where[1]}"
         try:
-            return socket.socket(family, kind, protocol)
+            return _Dialling(family, kind, protocol)
         except OSError:
             transfer.starved = True
             return pycurl.SOCKET_BAD
@@ -332,12 +352,19 @@ class Transport:
         return key
 
 
+def _count_sending(transfer: _Transfer) -> int:
+    """libcurl is about to send; a second time where a connection that was used before ended without an answer."""
+    transfer.sendings += 1
+    return pycurl.PREREQFUNC_OK
+
+
 def _answer(transfer: _Transfer, code: int | None, words: str) -> Answer:
     duration = int((time.monotonic() - transfer.started) * 1000)
     status, retry_after = transfer.head()
     if status is not None:  # the status line and headers decide, whatever the body did
         head = b"".join(transfer.lines)
-        return Answer(status, None, bytes(transfer.kept), retry_after, duration, True, head=head)
+        repeated = transfer.sendings > 1
+        return Answer(status, None, bytes(transfer.kept), retry_after, duration, True, head=head, repeated=repeated)
     sent = transfer.curl.getinfo(pycurl.REQUEST_SIZE) > 0
     error = _own_words(transfer) or fault_words(
         code, words, sent, duration / 1000, transfer.dialled, transfer.curl.getinfo(pycurl.OS_ERRNO)
