@@ -80,7 +80,24 @@ def _newest_heard(evidence: Evidence, key: int, records: Sequence[Record]) -> It
     for unit, (kind, record) in last.items():
         true = evidence.truth[unit][-1].type
         if kind != true and not evidence.woke_up_with_it(record):
-            yield f"callback {key} believes {kind} of {unit}, {true} is true"
+            yield f"callback {key} believes {kind} of {unit}, {true} is true; {_story(evidence, unit, records)}"
+
+
+def _story(evidence: Evidence, unit: Unit, records: Sequence[Record]) -> str:
+    """What happened between a callback and a unit, for who has to find the fault."""
+    heard = [
+        f"{record.arrived:.3f}-{record.ended:.3f} {dict(told_in(record.payload)).get(unit)} {record.status}"
+        f" {record.webhook_id} from {evidence.sender(record).pid}"
+        for record in records
+    ]
+    ids = {record.webhook_id for record in records}
+    rows = [
+        f"{row.started_at / 1000:.3f}+{row.duration_ms} {row.http_status} {row.error} {row.webhook_id} late={row.late}"
+        for row in evidence.tables.attempts
+        if row.webhook_id in ids
+    ]
+    truth = [f"{version.type} {version.earliest:.3f}-{version.latest:.3f}" for version in evidence.truth[unit]]
+    return "\n  ".join(["received:", *heard, "recorded:", *rows, "true:", *truth])
 
 
 def _no_lost_record(evidence: Evidence) -> Iterator[str]:
