@@ -130,6 +130,18 @@ def test_timestamp_is_when_the_content_was_first_built() -> None:
     assert only(changed).request.body == b'{"at": %d}' % ((NOW + 600_000) // 1000)
 
 
+def test_a_content_that_comes_back_after_another_has_its_own_time_and_id() -> None:
+    """A type that changes and changes back before that is planned: one id never stands for two {timestamp}s."""
+    of = callback_row(payload='{"at": {timestamp}}')
+    first = build_job(claimed(of=of))
+    between = build_job(claimed(of=of, types={1: Type.WARNING}, now=NOW + 5_000))
+    assert between.content is not None
+    kept = {"content_hash": between.content[0], "content_at": between.content[1]}
+    back = build_job(claimed(of=of, now=NOW + 9_000, **kept))
+    assert only(back).request.body != only(first).request.body
+    assert only(back).webhook_id != only(first).webhook_id
+
+
 def test_nothing_is_kept_for_who_does_not_show_the_timestamp() -> None:
     assert build_job(claimed()).content is None
 

@@ -154,7 +154,8 @@ class _Renderer:
 
     def _part(self, number: int, tellings: tuple[Telling, ...], sliced: bool = False) -> Part:
         listed = _entries(tellings)
-        webhook_id = _webhook_id(self.claimed, tellings, listed)
+        # A content that shows its time is another one where it is built anew, another having been sent in between.
+        webhook_id = _webhook_id(self.claimed, tellings, listed, self.at if self.shows_time else None)
         request = render(self.template, content_of(listed, webhook_id, self.at // 1000))
         return Part(number, webhook_id, request, tellings, sliced)
 
@@ -166,10 +167,10 @@ def _entries(tellings: Sequence[Telling]) -> list[Entry]:
     return entries((t.owed.unit.region, t.type, number) for t in tellings for number in t.numbers)
 
 
-def _webhook_id(claimed: Claimed, tellings: Sequence[Telling], listed: Sequence[Entry]) -> str:
+def _webhook_id(claimed: Claimed, tellings: Sequence[Telling], listed: Sequence[Entry], at: int | None = None) -> str:
     """The same content of the same delivery has the same id; equal content of a later change has another."""
     # A database that is made anew counts its deliveries from 1 again: when this one was made tells them apart.
-    parts = [str(claimed.id), str(claimed.created_at)]
+    parts = [str(claimed.id), str(claimed.created_at), *([] if at is None else [str(at)])]
     for owed, _, _ in tellings:
         parts += (str(owed.unit.channel_id), *owed.unit.region, str(owed.wanted))
     for region, kind, numbers in listed:
