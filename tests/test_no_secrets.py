@@ -52,8 +52,9 @@ class Everything:
         return result
 
     def __call__(self, *command: str, code: int | None = 0, process: bool = False, **env: str) -> None:
-        """Run a command with -vv in both log formats, and keep what it said."""
-        for log_format in _FORMATS:
+        """Run a command with -vv and keep what it said: in both log formats where it logs, else in turns."""
+        turn = _FORMATS[self.runs % 2]
+        for log_format in _FORMATS if process or code else (turn,):
             args = ("-vv", "--log-format", log_format, *command)
             given = {**self.env, **env}
             result = self.cli.process(*args, env=given) if process else self.cli(*args, env=given)
@@ -297,7 +298,7 @@ def stored(database: Store, sealed: bool) -> list[tuple[str, str]]:
 
 def assert_it_was_there(everything: Everything, receiver: Receiver, page: StatusPage, world: World) -> None:
     """What was searched for was sent, echoed and kept: a search that finds nothing proves something."""
-    assert everything.runs > 90
+    assert everything.runs > 55
     requests = [request for request in receiver.requests if "/ping/" not in request.path]
     assert {request.path for request in requests} == {"/ok", "/ok/json", "/bad", "/bad/json"}
     assert {request.header("X-Token") for request in requests} == {HEADER}

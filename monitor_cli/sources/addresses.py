@@ -15,6 +15,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 def is_url(url: str) -> bool:
     """Whether this is an http or https URL with a host."""
     try:
+        url.encode()  # bytes that are no text, on a command line
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
