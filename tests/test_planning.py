@@ -568,7 +568,7 @@ def test_units_compare_byte_for_byte(world: World, callback: int) -> None:
     assert Type.read("critical") is Type.CRITICAL
 
 
-# --- beside another program that tells changes and clears their flags --------------------------------------------------
+# --- beside another program that tells changes and clears their flags -------------------------------------------------
 
 
 def clear_by_hand(world: World, *servers: int) -> None:
