@@ -23,8 +23,9 @@ from tests.test_admin_rotate import verifies
 
 KEY, OTHER = (base64.b64encode(bytes(range(start, start + 32))).decode() for start in (1, 101))
 RAW, RAW_OTHER = decode_keys(KEY)[0], decode_keys(OTHER)[0]
-LOCAL = {"MONITOR_ALLOW_NETWORKS": "127.0.0.0/8", "MONITOR_MAX_SECONDS": "1"}
+LOCAL = {"MONITOR_ALLOW_NETWORKS": "127.0.0.0/8", "MONITOR_MAX_SECONDS": "20"}  # it ends when nothing is due
 SEALED = {**LOCAL, "MONITOR_SECRET_KEY": KEY}
+SHORT = {**SEALED, "MONITOR_MAX_SECONDS": "3"}  # what cannot be read is due again and again
 WRITTEN = Keyring([RAW], random_bytes=lambda size: b"n" * size).seal("s", "p")
 HEADER = ("X-Token", "the-value-of-a-header")
 
@@ -211,7 +212,7 @@ def test_where_the_key_fits_some_those_are_told(cli: Cli, world: World, acme: in
     world.callback(acme, receiver.url("/plain"), raw_json=True)
     under_other, _ = add(cli, receiver.url("/other"), {**LOCAL, "MONITOR_SECRET_KEY": OTHER})
     change(world)
-    result = cli("-v", "callback-run", env=SEALED)
+    result = cli("-v", "callback-run", env=SHORT)
     assert result.code == 78
     assert f"callback.unreadable callback={under_other}" in result.err
     assert "network.fault" not in result.err
@@ -228,7 +229,7 @@ def test_a_helper_process_that_cannot_read_is_78_as_well(cli: Cli, world: World,
     for _ in range(3):
         add(cli, receiver.url("/other"), {**LOCAL, "MONITOR_SECRET_KEY": OTHER})
     change(world)
-    result = cli.process("callback-run", env={**SEALED, "MONITOR_PROCESSES": "3"})
+    result = cli.process("callback-run", env={**SHORT, "MONITOR_PROCESSES": "3"})
     assert (result.code, result.out) == (78, "")
     assert "cannot be read" in result.err
     assert "Traceback" not in result.err
@@ -247,7 +248,7 @@ def test_a_text_moved_to_another_callback_or_column_signs_nothing(
             conn.execute(c.update().where(c.c.id == first).values({column: value}))
         conn.execute(text(f"UPDATE {c.name} SET secret = old_secret WHERE id = {second}"))
     change(world)
-    result = cli("callback-run", env=SEALED)
+    result = cli("callback-run", env=SHORT)
     assert (result.code, receiver.requests) == (78, [])
     assert "altered, or sealed for another place" in result.err
 
