@@ -34,6 +34,7 @@ browser: $(INSTALLED) ## the pages of reports in a real browser, at 400 and 1400
 
 bench: $(INSTALLED) mariadb ## the figures that docs/ quote, on a quiet machine: half an hour; needs nginx, openssl and wrk
 	@for what in throughput memory plan watch; do $(BIN)/python -m benchmarks.delivery $$what || exit; done
+	@$(BIN)/python -m benchmarks.isolation
 	@$(BIN)/python -m benchmarks.sync
 	@$(BIN)/python -m benchmarks.api
 	@$(BIN)/python -m benchmarks.archive
