@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor_cli import safetext
@@ -36,6 +36,7 @@ def unsafe(text: str) -> set[str]:
     return {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\n"}
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_whatever_it_is_it_is_printable_and_short(text: str) -> None:
     for safe in (safetext.masked(text), safetext.escaped(text), safetext.lines(text)):
@@ -44,6 +45,7 @@ def test_whatever_it_is_it_is_printable_and_short(text: str) -> None:
     assert safetext.lines(text).count("\n") == text.count("\n")
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -57,6 +57,7 @@ def change(world: World) -> None:
 # --- the form ---------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_what_was_sealed_is_read_again_and_nowhere_else(secret: str, place: str) -> None:
     keys = Keyring([RAW])
@@ -69,6 +70,7 @@ def test_what_was_sealed_is_read_again_and_nowhere_else(secret: str, place: str)
             keys.open(written, wrong)
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=95), st.integers(min_value=1, max_value=255))
 def test_an_altered_text_is_refused(at: int, change: int) -> None:
     keys = Keyring([RAW])
