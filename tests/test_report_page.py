@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+import resource
 import time
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from monitor_cli.reports import markup, timeline
 from monitor_cli.reports.window import Window, read_zone
-from monitor_cli.reports.writing import write_whole
+from monitor_cli.wholefile import write_whole
 from tests.support.browser import Browser, BrowserMissing, Page
 from tests.support.cli import Cli
 from tests.support.stores import Store
@@ -264,7 +265,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     file.chmod(0o640)
     link = tmp_path / "link.html"
     link.symlink_to(file)
-    write_whole(str(link), "new")
+    write_whole(str(link), b"new")
     assert (file.read_text(), file.stat().st_mode & 0o777, link.is_symlink()) == ("new", 0o640, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.html", "page.html"]
 
@@ -272,7 +273,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 def test_a_new_file_has_the_mode_of_any_new_file(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        write_whole(str(tmp_path / "page.html"), "new")
+        write_whole(str(tmp_path / "page.html"), b"new")
     finally:
         os.umask(before)
     assert (tmp_path / "page.html").stat().st_mode & 0o777 == 0o640
@@ -281,8 +282,13 @@ def test_a_new_file_has_the_mode_of_any_new_file(tmp_path: Path) -> None:
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "page.html"
     file.write_text("old")
-    with pytest.raises(UnicodeEncodeError):
-        write_whole(str(file), "new \ud800")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))  # the disk is full half-way
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_whole(str(file), b"new" * (1 << 16))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     assert file.read_text() == "old"
 

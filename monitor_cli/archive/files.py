@@ -27,6 +27,7 @@ from typing import BinaryIO, NamedTuple
 
 from monitor_cli.errors import ConfigError, MonitorError, OutsideError
 from monitor_cli.store.archivable import Day
+from monitor_cli.wholefile import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -147,10 +148,10 @@ def _publish(temporary: Path, path: Path, digest: str) -> bool:
             raw.write(f"{digest}  {path.name}\n".encode())
         if not _name(summed, _sum_of(path)):
             return False
-        _sync(path.parent)
+        sync_directory(path.parent)
         if not _name(temporary, path):
             return False
-        _sync(path.parent)
+        sync_directory(path.parent)
         return True
     finally:
         with suppress(OSError):
@@ -176,16 +177,7 @@ def _make(directory: Path) -> None:
     missing = [path for path in (directory, *directory.absolute().parents) if not path.exists()]
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in missing:
-        _sync(path.absolute().parent)
-
-
-def _sync(directory: Path) -> None:
-    """Have a directory's names on the disk."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_directory(path.absolute().parent)
 
 
 def _names(directory: Path, day: Day) -> Iterator[Path]:

@@ -20,7 +20,7 @@ from monitor_cli.reports.frame import Head
 from monitor_cli.reports.history import Past
 from monitor_cli.reports.incidents import REASON_KEYS
 from monitor_cli.reports.window import Window
-from monitor_cli.reports.writing import write_whole
+from monitor_cli.wholefile import write_whole
 
 FORMS = ("table", "csv", "json")
 _TIMES = frozenset(("from", "to", "owed_since"))
@@ -237,7 +237,7 @@ def _head(report: Report) -> Head:
 
 def _write(path: str, page: str) -> None:
     try:
-        write_whole(path, page)
+        write_whole(path, page.encode())
     except OSError as error:
         raise MonitorError(f"{path}: {error.strerror}", "nothing was written: check the folder") from error
     say_on_terminal(f"written: {path}")

@@ -5,15 +5,13 @@ https://github.com/prometheus/node_exporter#textfile-collector
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
+
+from monitor_cli.wholefile import write_whole
 
 MODE = 0o644  # node_exporter is another user
 _LARGEST = 1 << 20
@@ -46,20 +44,7 @@ def write(path: str, metrics: Iterable[Metric]) -> None:
     """Write the metrics in place of what is there. Raises OSError, and then the old file is as it was."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Given(metrics))
-    target = Path(path)
-    # In the same directory, for the rename; the name does not end with .prom, so that nobody reads it half-written.
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    try:
-        with open(handle, "wb") as file:
-            file.write(generate_latest(registry))
-            file.flush()
-            os.fchmod(file.fileno(), MODE)
-            os.fsync(file.fileno())
-        os.replace(name, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
+    write_whole(path, generate_latest(registry), MODE)
 
 
 def last_value(path: str, name: str) -> float | None:
