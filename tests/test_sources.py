@@ -70,6 +70,7 @@ def test_sends_the_headers_of_the_source(status_page: StatusPage) -> None:
         gzip.compress(BODY),
         gzip.compress(BODY[:20]) + gzip.compress(BODY[20:]),  # RFC 1952: members one after another
     ],
+    ids=["a member", "two members"],  # the bytes have the time in them
 )
 @pytest.mark.parametrize("chunked", [True, False])
 def test_gzip(status_page: StatusPage, body: bytes, chunked: bool) -> None:
