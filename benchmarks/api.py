@@ -6,8 +6,9 @@
     python benchmarks/api.py --memory                # 100 000 requests, and what the workers hold meanwhile
 
 20 000 accounts with 20 numbers each in 5 regions, uniformly random keys. Each round runs every candidate in turn, so
-that a busy minute hits all; printed are medians over the rounds, and what serve-api has of each. A server that is not
-installed is left out with a word. Rate limits are on, but so high that they refuse nobody; log lines are written.
+that a busy minute hits all; printed are medians over the rounds, what serve-api has of each, and the CPU time of a
+request in the server and in the database, which other work on the machine changes least. A server that is not installed
+is left out with a word. Rate limits are on, but so high that they refuse nobody; log lines are written.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -239,26 +241,46 @@ class Served:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.log.close()
 
-    def resident(self) -> int:
-        """Bytes that the server and its children have in memory of their own."""
-        pids, found = [self.process.pid], 0
+    def processes(self) -> Iterator[int]:
+        """The server's process and its children."""
+        pids = [self.process.pid]
         while pids:
-            pid = pids.pop()
+            yield (pid := pids.pop())
             pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-            found += sum(int(kib) for kib in re.findall(r"^Private_\w+:\s+(\d+)", rollup, re.MULTILINE)) * 1024
-        return found
+
+    def resident(self) -> int:
+        """Bytes that they have in memory of their own."""
+        rollups = "".join(Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.processes())
+        return 1024 * sum(int(kib) for kib in re.findall(r"^Private_\w+:\s+(\d+)", rollups, re.MULTILINE))
 
     def measure(self, args: argparse.Namespace, work: Path) -> dict[str, float]:
         script = work / "wrk.lua"
         script.write_text(WRK.replace("ACCOUNTS", str(ACCOUNTS)).replace("FORMAT", args.format))
         run = ["wrk", "-t2", f"-c{args.connections}", f"-d{args.seconds}s", "-s", str(script)]
+        server, database = sum(map(cpu_seconds, self.processes())), cpu_seconds(args.database_pid)
         done = subprocess.run([*run, f"http://127.0.0.1:{self.port}"], capture_output=True, text=True, check=True)
+        server = sum(map(cpu_seconds, self.processes())) - server
+        database = cpu_seconds(args.database_pid) - database
         found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", done.stdout)
         assert found, done.stdout + done.stderr
         requests, micros, p50, p99, errors = map(int, found.groups())
         self.requests = requests
-        return {"per_second": requests * 1e6 / micros, "p50_ms": p50 / 1000, "p99_ms": p99 / 1000, "errors": errors}
+        return {
+            "per_second": requests * 1e6 / micros,
+            "p50_ms": p50 / 1000,
+            "p99_ms": p99 / 1000,
+            "errors": errors,
+            "server_us": server * 1e6 / requests,
+            "database_us": database * 1e6 / requests,
+        }
+
+
+def cpu_seconds(pid: int) -> float:
+    """The CPU time that a process, its threads and its dead children have had; of 0: none."""
+    if not pid:
+        return 0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -280,7 +302,10 @@ def main() -> None:
         sys.path.append(args.path)
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        url = args.url or fill(stack.enter_context(MariaDB(buffer_pool="512M", log_file="256M")).create_database())
+        url, args.database_pid = args.url, 0
+        if not url:
+            database = stack.enter_context(MariaDB(buffer_pool="512M", log_file="256M"))
+            url, args.database_pid = fill(database.create_database()), database.pid
         if args.memory:
             memory(args, work, url)
             return
@@ -311,12 +336,14 @@ def report(args: argparse.Namespace, found: dict[str, list[dict[str, float]]]) -
     versions = ", ".join([f"Python {sys.version.split()[0]}", *(f"{name} {number}" for name, number in known.items())])
     print(f"\n{args.rounds} rounds of {args.seconds} s, {args.connections} connections, {args.workers} workers")
     print(f"{args.format}; {versions}")
-    print(f"{'':38}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}{'serve-api has':>15}")
+    heads = ("requests/s", "p50 ms", "p99 ms", "errors", "serve-api has", "server µs", "database µs")
+    print(f"{'':37}" + "".join(f"{head:>14}" for head in heads))
     ours = statistics.median(run["per_second"] for run in found["serve-api"])
     for name, runs in found.items():
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        figures = f"{middle['per_second']:11.0f}{middle['p50_ms']:9.1f}{middle['p99_ms']:9.1f}{middle['errors']:8.0f}"
-        print(f"{name:38}{figures}{ours / middle['per_second']:13.2f} ×")
+        first = f"{middle['per_second']:14.0f}{middle['p50_ms']:14.1f}{middle['p99_ms']:14.1f}{middle['errors']:14.0f}"
+        last = f"{ours / middle['per_second']:12.2f} ×{middle['server_us']:14.0f}{middle['database_us']:14.0f}"
+        print(f"{name:37}{first}{last}")
 
 
 if __name__ == "__main__":
