@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
@@ -25,6 +25,9 @@ _quoted = json.encoder.encode_basestring  # a JSON string with its quotes, UTF-8
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
+_WORST_FIRST = sorted(Type, reverse=True)
+
+
 class Entry(NamedTuple):
     """The numbers of one region that share a type; sorted by code point, each once."""
 
@@ -36,23 +39,28 @@ class Entry(NamedTuple):
 def entries(facts: Iterable[tuple[Region, Type, str]]) -> list[Entry]:
     """Group (region, type, number) facts: each number once per region at its worst type, entries sorted by region,
     region_code, then worst type first."""
-    worst: dict[Region, dict[str, Type]] = {}
+    groups: Groups = {}
     for region, kind, number in facts:
-        numbers = worst.get(region)
-        if numbers is None:
-            numbers = worst[region] = {}
-        known = numbers.get(number)
-        if known is None or known < kind:
-            numbers[number] = kind
-    return [entry for region in sorted(worst) for entry in _of_region(region, worst[region])]
+        groups.setdefault(region, {}).setdefault(kind, set()).add(number)
+    return grouped(groups)
 
 
-def _of_region(region: Region, types: dict[str, Type]) -> Iterator[Entry]:
-    groups: dict[Type, list[str]] = {}
-    for number, kind in types.items():
-        groups.setdefault(kind, []).append(number)
-    for kind in sorted(groups, reverse=True):
-        yield Entry(region, kind, tuple(sorted(groups[kind])))
+Groups = dict[Region, dict[Type, set[str]]]
+"""The numbers of each region that a server has with each type; a number may be in several."""
+
+
+def grouped(groups: Groups) -> list[Entry]:
+    """The same of facts that are grouped already."""
+    found = []
+    for region in sorted(groups):
+        of_region = groups[region]
+        told: set[str] = set()
+        for kind in _WORST_FIRST:
+            numbers = of_region.get(kind)
+            if numbers and (left := numbers - told if told else numbers):
+                found.append(Entry(region, kind, tuple(sorted(left))))
+                told = told | left
+    return found
 
 
 def to_json(listed: Sequence[Entry]) -> bytes:

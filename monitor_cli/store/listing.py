@@ -9,13 +9,13 @@ text cannot be told apart again, or the server cut it off, the rows are read as 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, String, and_, bindparam, case, cast, exc, func, literal_column, select
 from sqlalchemy.engine import Dialect
 
-from monitor_cli.document import Entry, entries
+from monitor_cli.document import Entry, Groups, entries, grouped
 from monitor_cli.schema import account, monitor, number, subscription
 from monitor_cli.types import Region, Type
 
@@ -46,6 +46,7 @@ def _or_nothing(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 _between = literal_column(f"'{_FIELD}'", String)
+_ended = literal_column(f"'{_FACT}'", String)
 _FACTS = (
     _text(number.c.number)  # NULL, and with it the fact, where there is none
     + _between
@@ -54,15 +55,26 @@ _FACTS = (
     + _or_nothing(monitor.c.region_code)
     + _between
     + _or_nothing(monitor.c.final_status)
-    + literal_column(f"'{_FACT}'", String)
+    + _ended
 )
 
+_active = case((subscription.c.active != literal_column("0"), literal_column("1")), else_=literal_column("0"))
+_HEAD = (
+    _text(func.max(account.c.id))  # NULL, and with it all, where there is no such account
+    + _between
+    + _text(func.max(_active))
+    + _between
+    + _text(func.count(number.c.number))
+    + _ended
+)
+# One column: the driver takes as long for the description of each as for a row.
 _LISTING = (
     select(
-        func.max(account.c.id),
-        func.max(case((subscription.c.active != literal_column("0"), literal_column("1")), else_=literal_column("0"))),
-        func.count(number.c.number),
-        func.aggregate_strings(_FACTS, literal_column("''")),  # type: ignore[arg-type]  # renders it as it is
+        _HEAD
+        + func.coalesce(
+            func.aggregate_strings(_FACTS, literal_column("''")),  # type: ignore[arg-type]  # renders it as it is
+            literal_column("''"),
+        )
     )
     .select_from(_JOINED)
     .where(_OF_KEY)
@@ -93,28 +105,31 @@ class Listing(NamedTuple):
 
 def of_key(conn: Connection, digest: str) -> Listing | None:
     """The listing of the account with this key (`digest`: SHA-256 in hex of its UTF-8); None where there is none."""
-    account_id, subscribed, count, text = _one(conn, digest)
-    if account_id is None:
+    text = _one(conn, digest)
+    if text is None:
         return None
+    head, *facts = text.split(_FACT)
     try:
-        listed = entries(_typed(text.split(_FACT), count)) if text else []
-    except _Unclear:
+        account_id, subscribed, count = map(int, head.split(_FIELD))
+        return Listing(account_id, bool(subscribed), grouped(_groups(facts, count)))
+    except (_Unclear, ValueError):
         return _of_rows(conn, digest)
-    return Listing(account_id, bool(subscribed), listed)
 
 
 class _Unclear(Exception):
     """The text of all facts cannot be told apart again."""
 
 
-def _one(conn: Connection, digest: str) -> Any:
-    """The one row of _LISTING, by the driver's own cursor: SQLAlchemy's results take as long as its query again."""
+def _one(conn: Connection, digest: str) -> str | None:
+    """The one text of _LISTING, by the driver's own cursor: SQLAlchemy's results take as long as its query again."""
     statement, named = _compiled(conn.dialect)
     connection = conn.connection
     cursor = connection.cursor()
     try:
         cursor.execute(statement, {"digest": digest} if named else (digest,))
-        return cursor.fetchone()
+        row: Any = cursor.fetchone()
+        text: str | None = row[0]
+        return text
     except Exception as error:
         driver: Any = conn.dialect.dbapi
         if not isinstance(error, driver.Error):
@@ -141,26 +156,32 @@ def _compiled(dialect: Dialect) -> tuple[str, bool]:
     return str(_LISTING.compile(dialect=dialect)), not dialect.positional
 
 
-def _typed(facts: list[str], count: int) -> Iterator[tuple[Region, Type, str]]:
-    """What `count` facts say, each split when it is asked for: an account may have 100 000."""
+def _groups(facts: list[str], count: int) -> Groups:
+    """What `count` facts say, by what follows the number in them: that is the same for many."""
     if facts.pop() or len(facts) != count:  # each fact was ended, the last one too
         raise _Unclear
-    regions: dict[tuple[str, str], Region] = {}
-    types: dict[str, Type | None] = {}
+    numbers: dict[str, set[str]] = {}
     for fact in facts:
-        try:
-            number_, region, code, status = fact.split(_FIELD)
-        except ValueError:
-            raise _Unclear from None
-        if status not in types:
-            types[status] = Type.read(status)
-        kind = types[status]
-        if kind is None:
-            continue
-        place = regions.get((region, code))
-        if place is None:
-            place = regions[region, code] = Region(region, code)
-        yield place, kind, number_
+        number_, _, place = fact.partition(_FIELD)
+        known = numbers.get(place)
+        if known is None:
+            known = numbers[place] = set()
+        known.add(number_)
+    groups: Groups = {}
+    for place, some in numbers.items():
+        region, kind = _placed(place)
+        if kind is not None:
+            # Two words may be one type (Warning, warning).
+            groups.setdefault(region, {}).setdefault(kind, set()).update(some)
+    return groups
+
+
+@lru_cache(4096)  # an installation has few places and words
+def _placed(place: str) -> tuple[Region, Type | None]:
+    fields = place.split(_FIELD)
+    if len(fields) != 3:
+        raise _Unclear
+    return Region(fields[0], fields[1]), Type.read(fields[2])
 
 
 def _of_rows(conn: Connection, digest: str) -> Listing | None:
