@@ -14,6 +14,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from monitor_cli.errors import MonitorError
+from monitor_cli.words import many
 
 _LISTED = 20
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
@@ -76,7 +77,7 @@ def read(data: bytes, name: str, required: Sequence[str], optional: Sequence[str
         if header is None:
             header = _check_header(row, number, name, required, optional)
         elif len(row) != len(header):
-            bad.add(number, f"it has {_values(len(row))}, the header {len(header)}")
+            bad.add(number, f"it has {many(len(row), 'value')}, the header {len(header)}")
         elif _NOT_UTF8.search("".join(row)):
             bad.add(number, "it is not UTF-8 text")
         else:
@@ -115,10 +116,6 @@ def _check_header(
 def _needed(required: Sequence[str], optional: Sequence[str]) -> str:
     more = f"; it may have: {', '.join(optional)}" if optional else ""
     return f"the first line has to name the columns: {','.join(required)}{more}"
-
-
-def _values(count: int) -> str:
-    return "1 value" if count == 1 else f"{count} values"
 
 
 def _csv_words(error: csv.Error) -> str:

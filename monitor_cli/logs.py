@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from datetime import UTC, datetime
 
 from monitor_cli import safetext
+from monitor_cli.words import iso
 
 _LEVELS = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
 _WORDS = {"message", "hint", "reason"}  # facts that are sentences of ours; others are shorter
@@ -26,9 +26,8 @@ class _Text(logging.Formatter):
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {
-            "at": at,
+            "at": iso(int(record.created * 1000)),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             **_facts(record),

@@ -15,8 +15,8 @@ from sqlalchemy import update
 from monitor_cli import migrate, schema
 from monitor_cli.dialect import now_ms
 from monitor_cli.health.findings import Limit, Measure, State, plugin_line, worst_of
-from monitor_cli.health.words import span
 from monitor_cli.store import backlog
+from monitor_cli.words import elapsed
 from tests.support.cli import Cli, Result
 from tests.support.http import Answer, Receiver, StatusPage
 from tests.support.mariadb import MariaDB
@@ -112,7 +112,7 @@ def test_the_worst_state_counts() -> None:
     [(-1, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600, "1 h"), (12000, "3 h 20 min"), (2e5, "2 d 7 h")],
 )
 def test_spans(seconds: float, words: str) -> None:
-    assert span(seconds) == words
+    assert elapsed(seconds) == words
 
 
 # --- where it could not check: always 3 -------------------------------------------------------------------------------

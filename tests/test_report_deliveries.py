@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert, update
 
 from monitor_cli import schema
-from monitor_cli.reports.figures import percent, percentile, shown_percent, span
+from monitor_cli.reports.figures import percent, percentile, shown_percent
+from monitor_cli.words import span
 from tests.support.cli import Cli
 from tests.support.http import Receiver
 from tests.support.world import World

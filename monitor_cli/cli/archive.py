@@ -16,9 +16,10 @@ from monitor_cli.archive import run as archiving
 from monitor_cli.archive.lease import Busy
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import progress, read_time, reads
-from monitor_cli.cli.output import confirm, iso, print_rows, yes_option
+from monitor_cli.cli.output import confirm, print_rows, yes_option
 from monitor_cli.errors import OutsideError
 from monitor_cli.schema import PREFIX
+from monitor_cli.words import iso
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from monitor_cli.cli import callback_encrypt, callback_replay, callback_test
 from monitor_cli.cli.completing import complete_account, complete_callback
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import ID, reads
-from monitor_cli.cli.output import confirm, iso, json_option, print_record, print_rows, say_on_terminal, yes_option
+from monitor_cli.cli.output import confirm, json_option, print_record, print_rows, say_on_terminal, yes_option
 from monitor_cli.config import Settings
 from monitor_cli.outbound.addresses import Policy
 from monitor_cli.outbound.request import (
@@ -29,6 +29,7 @@ from monitor_cli.outbound.signing import new_secret
 from monitor_cli.outbound.url import Target
 from monitor_cli.store import accounts, callbacks, planning
 from monitor_cli.store.callbacks import Callback, Form
+from monitor_cli.words import iso
 
 log = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from monitor_cli.cli.inputs import ID, progress, read_time, reads
 from monitor_cli.cli.output import print_rows
 from monitor_cli.store import replays
 from monitor_cli.store.replays import Chosen
+from monitor_cli.words import many
 
 _TABLE = ("callback_id", "account", "name", "channels", "url", "left_out")
 _time = reads(read_time)
@@ -86,15 +87,11 @@ class _Totals:
     def sentence(self, dry_run: bool) -> str:
         sends = "would send" if dry_run else "sends"
         text = (
-            f"callback-run {sends} the newest status of {_count(self.channels, 'channel')} "
-            f"to {_count(self.callbacks, 'callback')} of {_count(len(self.accounts), 'account')}"
+            f"callback-run {sends} the newest status of {many(self.channels, 'channel')} "
+            f"to {many(self.callbacks, 'callback')} of {many(len(self.accounts), 'account')}"
         )
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.reasons.items()))
         return f"{text}; left out: {reasons}" if reasons else text
-
-
-def _count(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _shown(one: Chosen) -> dict[str, Any]:

@@ -10,9 +10,10 @@ import click
 from monitor_cli.cli.completing import complete_account, complete_callback
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import ID, WholeNumber, read_time, reads
-from monitor_cli.cli.output import iso, json_option, print_json, print_record, print_rows
+from monitor_cli.cli.output import json_option, print_json, print_record, print_rows
 from monitor_cli.store import deliveries
 from monitor_cli.store.deliveries import Attempt, Choice, Delivery
+from monitor_cli.words import iso
 
 _LOOKED_BACK_MS = 7 * 24 * 3600 * 1000
 _SHOWN_CHARACTERS = 60  # of an error or an answer, in a table

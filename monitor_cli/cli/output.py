@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -94,13 +93,6 @@ def cell(value: Any) -> str:
     if isinstance(value, list | dict):
         return safetext.to_json(value)
     return safetext.masked(value if isinstance(value, str) else str(value))
-
-
-def iso(millis: int | None) -> str | None:
-    """Milliseconds since 1970 as ISO 8601 in UTC, for JSON and tables."""
-    if millis is None:
-        return None
-    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def confirm(question: str, yes: bool) -> None:

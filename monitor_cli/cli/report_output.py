@@ -11,16 +11,17 @@ from typing import Any, NamedTuple
 
 import click
 
-from monitor_cli.cli.output import cell, iso, print_rows, say_on_terminal
+from monitor_cli.cli.output import cell, print_rows, say_on_terminal
 from monitor_cli.errors import MonitorError
 from monitor_cli.reports import pages
 from monitor_cli.reports.cards import said
-from monitor_cli.reports.figures import shown_percent, span
+from monitor_cli.reports.figures import shown_percent
 from monitor_cli.reports.frame import Head
 from monitor_cli.reports.history import Past
 from monitor_cli.reports.incidents import REASON_KEYS
 from monitor_cli.reports.window import Window
 from monitor_cli.wholefile import write_whole
+from monitor_cli.words import iso, span
 
 FORMS = ("table", "csv", "json")
 _TIMES = frozenset(("from", "to", "owed_since"))

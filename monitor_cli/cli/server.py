@@ -14,11 +14,12 @@ from click.core import ParameterSource
 from monitor_cli.cli import server_import
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import WholeNumber, reads
-from monitor_cli.cli.output import confirm, iso, json_option, print_json, print_record, print_rows, yes_option
+from monitor_cli.cli.output import confirm, json_option, print_json, print_record, print_rows, yes_option
 from monitor_cli.db import AnyRow
 from monitor_cli.store import servers
 from monitor_cli.store.server_import import cell
 from monitor_cli.types import Type
+from monitor_cli.words import iso
 
 F = TypeVar("F", bound=Callable[..., Any])
 

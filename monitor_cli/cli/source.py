@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from monitor_cli.cli.chosen import chosen, source_options
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.cli.output import cell, iso, json_option, print_json, print_record, print_rows
+from monitor_cli.cli.output import cell, json_option, print_json, print_record, print_rows
 from monitor_cli.config import Source
 from monitor_cli.errors import OutsideError
 from monitor_cli.sources import shown
 from monitor_cli.store import reports
 from monitor_cli.sync.chosen import configured
 from monitor_cli.sync.survey import Servers, SourceSurvey, Surveyed, survey
+from monitor_cli.words import iso, listed
 
 _NAMED = 20  # of the servers, or tags, that a line for people names
 _STATE = reports.State(None, None, None)  # of a source that was never read
@@ -125,7 +126,7 @@ def _print(surveys: Sequence[SourceSurvey], unmatched: Servers) -> None:
     if unmatched and any(one.reading for one in surveys):
         silent = any(one.only_affected for one in surveys)
         what = "not named, so operational" if silent else "that no component has"
-        click.echo(cell(f"server_tags {what}: {_some(sorted(unmatched))}"))
+        click.echo(cell(f"server_tags {what}: {listed(sorted(unmatched), _NAMED)}"))
 
 
 def _head(one: SourceSurvey) -> dict[str, Any]:
@@ -140,7 +141,11 @@ def _head(one: SourceSurvey) -> dict[str, Any]:
 def _row(one: Surveyed) -> dict[str, Any]:
     shown = _component(one)
     keys = ("id", "name", "word", "type", "server_tag")
-    return {**{key: shown[key] for key in keys}, "servers": _some(one.servers), "note": "; ".join(_notes(one))}
+    return {
+        **{key: shown[key] for key in keys},
+        "servers": listed(list(map(str, one.servers)), _NAMED),
+        "note": "; ".join(_notes(one)),
+    }
 
 
 def _notes(one: Surveyed) -> Iterator[str]:
@@ -152,9 +157,3 @@ def _notes(one: Surveyed) -> Iterator[str]:
         yield f"no server can have this: it {one.unfit}"
     if one.component.incident:
         yield one.component.incident.title
-
-
-def _some(values: Iterable[Any]) -> str:
-    all_of_them = list(map(str, values))
-    rest = len(all_of_them) - _NAMED
-    return ", ".join(all_of_them[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

@@ -9,15 +9,15 @@ import click
 
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import Decimal, WholeNumber
-from monitor_cli.cli.output import cell, iso, json_option
+from monitor_cli.cli.output import cell, json_option
 from monitor_cli.cli.screen import columns, fitted, on_terminal, redraw, table, word_of
 from monitor_cli.errors import DatabaseAway
 from monitor_cli.health.picture import NOBODY, Cause, Picture, Place, Server, severity, take
-from monitor_cli.health.words import many, span
 from monitor_cli.safetext import to_json
 from monitor_cli.store.overview import Owed
 from monitor_cli.store.reports import State
 from monitor_cli.types import Type, worst
+from monitor_cli.words import elapsed, iso, many
 
 _SHOWN = 50
 
@@ -200,10 +200,10 @@ def _owed_words(picture: Picture) -> Iterator[str]:
 def _source_words(state: State, now: int) -> str:
     good = "never read well"
     if state.last_good_at is not None:
-        good = f"read well {span((now - state.last_good_at) / 1000)} ago"
+        good = f"read well {elapsed((now - state.last_good_at) / 1000)} ago"
     if state.failing_since_at is None:
         return good
-    return f"failing for {span((now - state.failing_since_at) / 1000)}, {good}: {cell(state.error)}"
+    return f"failing for {elapsed((now - state.failing_since_at) / 1000)}, {good}: {cell(state.error)}"
 
 
 def _place_row(one: Place, now: int) -> tuple[Any, ...]:
@@ -231,13 +231,13 @@ def _title(cause: Cause | None) -> str:
 def _when(at: int | None, now: int) -> str:
     if at is None:
         return ""
-    ago = span((now - at) / 1000)
+    ago = elapsed((now - at) / 1000)
     return ago if on_terminal() else f"{_time(at)} ({ago})"
 
 
 def _since(at: int | None, now: int) -> str:
-    return "" if at is None else f", the oldest for {span((now - at) / 1000)}"
+    return "" if at is None else f", the oldest for {elapsed((now - at) / 1000)}"
 
 
 def _time(at: int) -> str:
-    return (iso(at) or "")[:19] + "Z"
+    return iso(at, "seconds") or ""

@@ -12,6 +12,7 @@ from monitor_cli.delivery.jobs import Job, build_job, must_send
 from monitor_cli.sealing import Keyring, Unreadable
 from monitor_cli.store import callbacks, claims, planning
 from monitor_cli.types import Region
+from monitor_cli.words import many
 
 BATCH = 500
 
@@ -62,7 +63,7 @@ def _lines(job: Job, who: str) -> Iterator[str]:
             continue
         told = {(t.owed.unit.region, t.type): len(t.numbers) for t in part.tellings}
         words = ", ".join(
-            f"{region.region} ({region.region_code}) {kind}: {count} {'number' if count == 1 else 'numbers'}"
+            f"{region.region} ({region.region_code}) {kind}: {many(count, 'number')}"
             for (region, kind), count in told.items()
         )
         yield f"{who}: {part.request.method} {callback.destination}: {words}"

@@ -11,8 +11,8 @@ from monitor_cli.dialect import now_ms
 from monitor_cli.errors import MonitorError
 from monitor_cli.health import clocks
 from monitor_cli.health.findings import Finding, Limits, Measure, State, worst_of
-from monitor_cli.health.words import instant, listed, many, span
 from monitor_cli.store import backlog, overview, reports
+from monitor_cli.words import elapsed, iso, listed, many
 
 NAMES = ("database", "sync", "components", "owed", "callbacks", "clocks")
 
@@ -80,8 +80,8 @@ def _sync(conn: Connection, configured: Sequence[str], limits: Limits) -> Findin
             words.append(f"source {name} {_unread(state, age)}")
     if not words:
         oldest = max(one["age_seconds"] for one in details)
-        words = [f"{many(len(names), 'source')} read, {span(oldest)} ago at most"]
-    return Finding("sync", worst_of(found), listed(words, "; "), measures, {"sources": details})
+        words = [f"{many(len(names), 'source')} read, {elapsed(oldest)} ago at most"]
+    return Finding("sync", worst_of(found), listed(words, between="; "), measures, {"sources": details})
 
 
 def _unread(state: reports.State, age: float | None) -> str:
@@ -89,13 +89,13 @@ def _unread(state: reports.State, age: float | None) -> str:
         return "was never read: does incident-sync run?"
     how = "was never read well" if state.last_good_at is None else "was not read well"
     why = f": {state.error}" if state.error else ": does incident-sync run?"
-    return f"{how} for {span(age)}{why}"
+    return f"{how} for {elapsed(age)}{why}"
 
 
 def _state(state: reports.State) -> dict[str, Any]:
     return {
-        "last_good_at": instant(state.last_good_at),
-        "failing_since": instant(state.failing_since_at),
+        "last_good_at": iso(state.last_good_at),
+        "failing_since": iso(state.failing_since_at),
         "error": state.error,
     }
 
@@ -107,13 +107,13 @@ def _components(conn: Connection, configured: Sequence[str]) -> Finding:
     for kind, what in _CONDITIONS.items():
         if subjects := [one.subject for one in lasting if one.kind == kind]:
             since = min(one.since_at for one in lasting if one.kind == kind)
-            words.append(f"{what} since {instant(since)}: {listed(subjects)}")
+            words.append(f"{what} since {iso(since, 'seconds')}: {listed(subjects)}")
     measures = [
         Measure("unknown_words", sum(one.kind == "word" for one in lasting)),
         Measure("missing_components", sum(one.kind == "missing" for one in lasting)),
     ]
     details = [
-        {"kind": one.kind, "source": one.owner or None, "subject": one.subject, "since": instant(one.since_at)}
+        {"kind": one.kind, "source": one.owner or None, "subject": one.subject, "since": iso(one.since_at)}
         for one in lasting
     ]
     state = State.WARNING if lasting else State.OK
@@ -146,7 +146,7 @@ def _owed(conn: Connection, limits: Limits) -> Finding:
         parts.append(f"{many(overdue.deliveries, 'delivery', 'deliveries')} due and not made")
     words = " and ".join(parts) or "nothing waits to be told"
     if state is not State.OK:
-        words = f"{words}, the oldest for {span(age)}: does callback-run run, and reach the network?"
+        words = f"{words}, the oldest for {elapsed(age)}: does callback-run run, and reach the network?"
     measures = [
         Measure("owed_age", age, "s", limits.owed),
         Measure("changes_waiting", waiting.servers),
@@ -157,8 +157,8 @@ def _owed(conn: Connection, limits: Limits) -> Finding:
         "age_seconds": age,
         "changes_waiting": waiting.servers,
         "deliveries_due": overdue.deliveries,
-        "owed": {"callbacks": owed.callbacks, "channels": owed.units, "since": instant(owed.since_at)},
-        "kept": {"callbacks": kept.callbacks, "channels": kept.units, "since": instant(kept.since_at)},
+        "owed": {"callbacks": owed.callbacks, "channels": owed.units, "since": iso(owed.since_at)},
+        "kept": {"callbacks": kept.callbacks, "channels": kept.units, "since": iso(kept.since_at)},
     }
     return Finding("owed", state, words, measures, details)
 
@@ -169,7 +169,7 @@ def _callbacks(conn: Connection, limits: Limits) -> Finding:
     off = overview.off_and_subscribed(conn)
     words = []
     if limits.failing.judge(found.failing) is not State.OK:
-        words.append(f"{many(found.failing, 'callback')} failing for over {span(limits.failing_for)}")
+        words.append(f"{many(found.failing, 'callback')} failing for over {elapsed(limits.failing_for)}")
     if limits.off.judge(off) is not State.OK:
         words.append(f"{many(off, 'callback')} switched off")
     state = worst_of([limits.failing.judge(found.failing), limits.off.judge(off)])

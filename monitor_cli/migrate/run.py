@@ -25,6 +25,7 @@ from monitor_cli.db import NEWER_HINT, Database, code_of
 from monitor_cli.dialect import is_mysql
 from monitor_cli.errors import ConfigError, MonitorError
 from monitor_cli.migrate import adoption, shape
+from monitor_cli.words import many
 
 Report = Callable[[str], None]
 
@@ -258,7 +259,7 @@ def _done(conn: Connection, before: adoption.Shapes, after: adoption.Shapes, rev
     name = schema.monitor.name
     if name in before and revision is None:
         rows = conn.execute(select(func.count()).select_from(schema.monitor)).scalar_one()
-        lines.append(f"adopted {name} ({rows} {'row' if rows == 1 else 'rows'})")
+        lines.append(f"adopted {name} ({many(rows, 'row')})")
     for table, shaped in sorted(after.items()):
         if table in before:
             added = sorted(set(shaped.indexes) - set(before[table].indexes))

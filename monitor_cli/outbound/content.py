@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from monitor_cli import document
 from monitor_cli.document import Entry
 from monitor_cli.types import Region, Type, worst
+from monitor_cli.words import many
 
 _NAMED_ENTRIES = 5
 _VERBS = {
@@ -78,7 +79,7 @@ def _message(entries: Sequence[Entry]) -> str:
 def _fact(entry: Entry) -> str:
     count = len(entry.numbers)
     verb = _VERBS[entry.type][count != 1]
-    return f"{count} number{'' if count == 1 else 's'} in {_place(entry.region)} {verb}"
+    return f"{many(count, 'number')} in {_place(entry.region)} {verb}"
 
 
 def _place(region: Region) -> str:

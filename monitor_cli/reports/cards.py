@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from monitor_cli.reports import timeline
-from monitor_cli.reports.figures import shown_percent, span
-from monitor_cli.reports.frame import Column, Head, Row, count, moment, table
+from monitor_cli.reports.figures import shown_percent
+from monitor_cli.reports.frame import Column, Head, Row, moment, table
 from monitor_cli.reports.history import Past
 from monitor_cli.reports.markup import Html, join, link, outside, tag
 from monitor_cli.types import Region
+from monitor_cli.words import many, span
 
 INCIDENTS = 20  # of each region that a page shows
 
@@ -55,7 +56,7 @@ def card(head: Head, past: Past, row: Row, incidents: Sequence[Row], number: int
     label = f"{name} {region.region_code}".strip()
     described = (
         f"{shown_percent(row['operational_percent'])} operational, warning for {span(row['warning_seconds'])}, "
-        f"critical for {span(row['critical_seconds'])}, {count(row['incidents'], 'incident')}"
+        f"critical for {span(row['critical_seconds'])}, {many(row['incidents'], 'incident')}"
     )
     shown = incidents[-INCIDENTS:]
     left = f"the last {len(shown)} of {len(incidents)}" if len(shown) < len(incidents) else ""
@@ -110,7 +111,7 @@ def _end(head: Head, row: Row) -> str:
 
 
 def _whom(row: Row) -> Html:
-    return join(count(row["numbers"], "number"), tag("br"), count(row["accounts"], "customer"))
+    return join(many(row["numbers"], "number"), tag("br"), many(row["accounts"], "customer"))
 
 
 def _told(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""Figures as people and programs read them: shares that never round up to all, spans, percentiles."""
+"""Figures as people and programs read them: shares that never round up to all, percentiles."""
 
 from __future__ import annotations
 
@@ -26,21 +26,3 @@ def percentile(values: Sequence[int], share: int) -> int | None:
 def shown_percent(share: float | None) -> str:
     """A share for a table, three decimals, cut."""
     return "–" if share is None else f"{math.floor(share * 1000) / 1000:.3f} %"
-
-
-def span(secs: float | None) -> str:
-    """Seconds for people: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min, 4 d 03 h."""
-    if secs is None:
-        return "–"
-    if secs < 10 and secs != int(secs):
-        return f"{math.ceil(secs * 10) / 10:.1f} s"
-    whole = round(secs)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    minutes = round(secs / 60)
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60:02} min"
-    hours = round(secs / 3600)
-    return f"{hours // 24} d {hours % 24:02} h"

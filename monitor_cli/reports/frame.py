@@ -123,8 +123,3 @@ def _line(cells: Iterable[Html]) -> Html:
 def _cell(column: Column, row: Row) -> Html:
     content = tag("span", column.cell(row))
     return tag("td", content, role="cell", class_=column.kind, data_label=column.label)
-
-
-def count(number: int, noun: str) -> str:
-    """How many of what."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

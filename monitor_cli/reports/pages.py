@@ -7,10 +7,11 @@ from typing import Any
 
 from monitor_cli.reports import availability as figures
 from monitor_cli.reports.cards import card, grouped, least_available, legend, region_of
-from monitor_cli.reports.figures import shown_percent, span
-from monitor_cli.reports.frame import Column, Head, Row, count, page, section, table, tiles
+from monitor_cli.reports.figures import shown_percent
+from monitor_cli.reports.frame import Column, Head, Row, page, section, table, tiles
 from monitor_cli.reports.history import Past
 from monitor_cli.reports.markup import Html, join, outside, tag
+from monitor_cli.words import many, span
 
 SERVERS, CALLBACKS = 50, 200  # that a page shows
 
@@ -50,7 +51,7 @@ def incidents(head: Head, past: Past, rows: Sequence[Row]) -> str:
         if by_region[region_of(row)]
     ]
     calm = len(regions) - len(cards)
-    quiet = tag("p", f"{count(calm, 'region')} had no incident.", class_="when") if calm else None
+    quiet = tag("p", f"{many(calm, 'region')} had no incident.", class_="when") if calm else None
     return page(head, "Incidents", _OF_TIME, _sum_of_incidents(rows), legend(), *cards, quiet)
 
 
@@ -74,7 +75,7 @@ def deliveries(head: Head, accounts: Sequence[Row], callbacks: Sequence[Row]) ->
 def _servers(head: Head, servers: Sequence[Row], troubled: Sequence[Row]) -> Html | None:
     shown = troubled[:SERVERS]
     well = len(servers) - len(troubled)
-    words = f"{count(well, 'server')} of {len(servers)} always operational." if servers else "There were no servers."
+    words = f"{many(well, 'server')} of {len(servers)} always operational." if servers else "There were no servers."
     if len(shown) < len(troubled):
         words += f" Of the others, the {len(shown)} least available:"
     columns = [
@@ -127,7 +128,7 @@ def _sum_of_deliveries(accounts: Sequence[Row]) -> Html:
     share = shown_percent(succeeded * 100 / attempts) if attempts else "–"
     slow = max((row["told_p95_seconds"] for row in accounts if row["told_p95_seconds"] is not None), default=None)
     return tiles(
-        ("Attempts", attempts, count(len(accounts), "account")),
+        ("Attempts", attempts, many(len(accounts), "account")),
         ("Successful", share, "answered 2xx"),
         ("Slowest account", span(slow), "from change to told, 95 of 100"),
         ("Still owed", sum(row["owed"] for row in accounts), "channels' status, now"),

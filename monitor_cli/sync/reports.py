@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from monitor_cli.db import Connection
 from monitor_cli.store import reports as store
 from monitor_cli.store.reports import Moved
+from monitor_cli.words import iso, listed
 from monitor_cli.wrapping import Observed
 
 log = logging.getLogger(__name__)
@@ -66,9 +66,9 @@ def _sources(conn: Connection | None, observed: Observed, failed: Mapping[str, s
         if (since := failing_since.get(name)) is None:
             yield Report(logging.ERROR, "source.failed", facts)
         else:
-            yield Report(logging.INFO, "source.failing", {**facts, "since": _iso(since)})
+            yield Report(logging.INFO, "source.failing", {**facts, "since": iso(since, "seconds")})
     for name, since in recovered.items():
-        yield Report(logging.WARNING, "source.recovered", {"source": name, "failing_since": _iso(since)})
+        yield Report(logging.WARNING, "source.recovered", {"source": name, "failing_since": iso(since, "seconds")})
 
 
 def _moved(conn: Connection | None, owner: str, kind: str, subjects: Collection[str]) -> Moved:
@@ -79,17 +79,6 @@ def _reports(
     moved: Moved, event: str, over: str, facts: dict[str, Any], key: str, more: dict[str, Any]
 ) -> Iterator[Report]:
     if moved.appeared:
-        yield Report(logging.WARNING, event, {**facts, key: _listed(moved.appeared), **more})
+        yield Report(logging.WARNING, event, {**facts, key: listed(moved.appeared, _NAMED), **more})
     if moved.gone:
-        yield Report(logging.WARNING, over, {**facts, key: _listed(moved.gone)})
-
-
-def _listed(subjects: list[str]) -> str:
-    rest = len(subjects) - _NAMED
-    return ", ".join(subjects[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _iso(millis: int | None) -> str | None:
-    if millis is None:
-        return None
-    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        yield Report(logging.WARNING, over, {**facts, key: listed(moved.gone, _NAMED)})
