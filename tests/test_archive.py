@@ -599,8 +599,8 @@ def test_a_file_that_archive_did_not_write_is_refused(
     path.write_bytes(b"no gzip")
     Path(f"{path}.sha256").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
     assert "cannot be unpacked" in cli("archive", "restore", str(path)).err
-    assert cli("archive", "restore", str(tmp_path)).code == 1
-    assert cli("archive", "restore", str(tmp_path / "absent")).code == 1
+    assert cli("archive", "restore", str(tmp_path)).code == 2
+    assert cli("archive", "restore", str(tmp_path / "absent")).code == 2
 
 
 def test_a_file_from_before_a_column_was_there_goes_back(make_cli: Any, sqlite_database: Store, tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from monitor_cli.cli import cli as root
 from monitor_cli.cli import incident_sync
 from monitor_cli.errors import ConfigError, DatabaseAway, MonitorError, OutsideError, SourceError, UsageError
 from tests.support.cli import SCRIPT, Cli
+from tests.support.http import Receiver
 from tests.support.stores import Store
+from tests.support.world import World
 
 
 def every_command() -> Iterator[tuple[str, click.Command]]:
@@ -270,6 +272,27 @@ def test_a_full_disk_under_stdout_is_one_line(lite: Cli) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-"])
+def test_closed_streams_lead_nowhere(cli: Cli, world: World, receiver: Receiver, closed: str) -> None:
+    """As a crontab may close them: the work is done all the same, and no socket or file gets what is printed."""
+    world.number(world.account("acme"), "+1", channel=1)
+    world.callback(1, receiver.url("/hook"), raw_json=True)
+    world.flag(world.server(channel=1), "critical")
+    env = {**cli.environment(), "MONITOR_ALLOW_NETWORKS": "127.0.0.0/8"}
+    for words, code in (
+        ("callback-run --max-seconds 3", 0),
+        ("incident-sync --url http://127.0.0.1:1/", 75),
+        ("callback list --json", 0),
+        ("server remove 1", 2),
+    ):
+        line = f'exec "$0" {words} {closed}'
+        done = subprocess.run(["sh", "-c", line, str(SCRIPT)], env=env, capture_output=True, timeout=60)
+        assert (done.returncode, done.stdout) == (code, b""), (words, done)
+        assert b"defect" not in done.stderr
+    assert [request.target for request in receiver.requests] == ["/hook"]
 
 
 def test_nothing_but_ascii_in_the_environment(lite: Cli) -> None:

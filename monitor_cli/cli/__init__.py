@@ -81,6 +81,7 @@ def cli(ctx: click.Context, verbose: int, quiet: bool, config_path: str | None, 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 an error, 2 usage, 75 something outside failed, 78 configuration."""
+    _open_what_was_closed()
     sys.exit(run(args))
 
 
@@ -95,6 +96,18 @@ def run(args: list[str] | None = None) -> int:
         _tame(error)
         return _unknown(error, given) if _is_check(given) else _answer(error)
     return code if isinstance(code, int) else 0
+
+
+def _open_what_was_closed() -> None:
+    """A crontab's `>&- 2>&-` closes the streams: the next file or socket that is opened would take their numbers, and
+    get what is printed. They lead nowhere instead."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def _answer(failure: Exception) -> int:

@@ -84,7 +84,7 @@ def command(
 
 
 @command.command("restore")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 @pass_app
 def restore(app: App, files: tuple[str, ...]) -> None:
     """Put the rows of an archive's files that are missing back into the database, with the ids that they had.

@@ -108,7 +108,7 @@ def command(
             found = examine(lambda: app.database, names, _limits(failing_for, limits), chosen=chosen, nodes=nodes)
     except _TimedOut:
         found = [Finding("database", State.CRITICAL, f"no answer within {timeout:g} s")]
-    except MonitorError:
+    except (MonitorError, click.UsageError):
         raise
     except Exception as error:  # a defect of ours must not look like a finding
         log.debug("traceback", exc_info=error)
