@@ -204,7 +204,9 @@ def test_what_is_owed_stays(cli: Cli, past: Past, target: Path) -> None:
     assert live["change"].keys() == kept["change"]
     assert live["delivery"].keys() == kept["delivery"]
     assert {row[1] for row in live["attempt"].values()} == kept["delivery"]
-    assert {table.name: world.rows(table) for table in tables if table not in (schema.lease, schema.condition)} == before
+    assert {
+        table.name: world.rows(table) for table in tables if table not in (schema.lease, schema.condition)
+    } == before
     # Once all is told, the failed ones may go, but for the newest.
     with world.database.write() as conn:
         conn.execute(update(schema.owed).values(told=2))
