@@ -297,3 +297,19 @@ def test_a_place_that_is_not_there_is_said(lite: Cli, tmp_path: Path) -> None:
     result = lite("report", "availability", "--html", str(tmp_path / "absent" / "page.html"))
     assert (result.code, result.out) == (1, "")
     assert "No such file or directory" in result.err
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_json_shows_nothing_that_a_terminal_obeys(report: str, story: World, lite: Cli) -> None:
+    result = lite.ok("report", report, "--json")
+    assert result.out.replace("\n", "").isprintable()
+    assert any(HOSTILE in text for text in strings(result.json))
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Every text in a JSON document, as it was before it was made safe."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from strings(part)

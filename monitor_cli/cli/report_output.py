@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from monitor_cli.reports.frame import Head
 from monitor_cli.reports.history import Past
 from monitor_cli.reports.incidents import REASON_KEYS
 from monitor_cli.reports.window import Window
+from monitor_cli.safetext import to_json
 from monitor_cli.wholefile import write_whole
 from monitor_cli.words import iso, span
 
@@ -74,15 +74,13 @@ def _json(report: Report) -> None:
         "account": report.account,
         "notes": report.notes,
     }
-    click.echo(
-        "{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in head.items()), nl=False
-    )
+    click.echo("{\n" + ",\n".join(f'  "{key}": {to_json(value)}' for key, value in head.items()), nl=False)
     for name, (keys, rows) in report.parts.items():
         click.echo(f',\n  "{name}": [', nl=False)
         comma = ""
         for row in rows():
             ordered = {key: iso(row[key]) if key in _TIMES else row[key] for key in keys}
-            click.echo(f"{comma}\n    {json.dumps(ordered, ensure_ascii=False)}", nl=False)
+            click.echo(f"{comma}\n    {to_json(ordered)}", nl=False)
             comma = ","
         click.echo("\n  ]" if comma else "]", nl=False)
     click.echo("\n}")
