@@ -134,29 +134,27 @@ def _counts(one: backlog.Condition, configured: Sequence[str]) -> bool:
 
 def _owed(conn: Connection, limits: Limits) -> Finding:
     """What waits for callback-run. What waits for a customer, or is kept for one that may not be told, does not."""
-    waiting, overdue, now = overview.waiting(conn), backlog.overdue(conn), now_ms(conn)
+    waiting = backlog.waiting_for_us(conn)
     owed, kept = overview.owed_now(conn)
-    since = min((at for at in (waiting.since_at, overdue.since_at) if at is not None), default=None)
-    age = 0.0 if since is None else max(0.0, (now - since) / 1000)
-    state = limits.owed.judge(age)
+    state = limits.owed.judge(waiting.age_seconds)
     parts = []
-    if waiting.servers:
-        parts.append(f"changes of {many(waiting.servers, 'server')} not planned")
-    if overdue.deliveries:
-        parts.append(f"{many(overdue.deliveries, 'delivery', 'deliveries')} due and not made")
+    if waiting.changed_servers:
+        parts.append(f"changes of {many(waiting.changed_servers, 'server')} not planned")
+    if waiting.deliveries:
+        parts.append(f"{many(waiting.deliveries, 'delivery', 'deliveries')} due and not made")
     words = " and ".join(parts) or "nothing waits to be told"
     if state is not State.OK:
-        words = f"{words}, the oldest for {elapsed(age)}: does callback-run run, and reach the network?"
+        words = f"{words}, the oldest for {elapsed(waiting.age_seconds)}: does callback-run run, and reach the network?"
     measures = [
-        Measure("owed_age", age, "s", limits.owed),
-        Measure("changes_waiting", waiting.servers),
-        Measure("deliveries_due", overdue.deliveries),
+        Measure("owed_age", waiting.age_seconds, "s", limits.owed),
+        Measure("changes_waiting", waiting.changed_servers),
+        Measure("deliveries_due", waiting.deliveries),
         Measure("callbacks_owed", owed.callbacks),
     ]
     details = {
-        "age_seconds": age,
-        "changes_waiting": waiting.servers,
-        "deliveries_due": overdue.deliveries,
+        "age_seconds": waiting.age_seconds,
+        "changes_waiting": waiting.changed_servers,
+        "deliveries_due": waiting.deliveries,
         "owed": {"callbacks": owed.callbacks, "channels": owed.units, "since": iso(owed.since_at)},
         "kept": {"callbacks": kept.callbacks, "channels": kept.units, "since": iso(kept.since_at)},
     }

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, and_, case, func, literal, or_, select, text
 
 from monitor_cli.dialect import greatest, is_mysql, now_ms
 from monitor_cli.schema import callback, condition, delivery, subscription
+from monitor_cli.store import overview
 from monitor_cli.store.overview import owner, sendable
 
 
@@ -26,6 +27,22 @@ class Condition(NamedTuple):
     kind: str
     subject: str
     since_at: int
+
+
+class Backlog(NamedTuple):
+    """What waits for callback-run, and for how many seconds the oldest of it has (0: nothing does)."""
+
+    changed_servers: int
+    deliveries: int
+    age_seconds: float
+
+
+def waiting_for_us(conn: Connection) -> Backlog:
+    """Changes that are not planned and deliveries that are not made. What waits for a customer, or is kept for one that
+    may not be told, does not count."""
+    waiting, due, now = overview.waiting(conn), overdue(conn), now_ms(conn)
+    since = min((at for at in (waiting.since_at, due.since_at) if at is not None), default=now)
+    return Backlog(waiting.servers, due.deliveries, max(0.0, (now - since) / 1000))
 
 
 def overdue(conn: Connection) -> Overdue:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from prometheus_client import Metric as Metric
 
 from monitor_cli.db import Connection
-from monitor_cli.dialect import now_ms
 from monitor_cli.store import backlog, overview, reports
 from monitor_cli.telemetry.textfile import gauge, gauges
 from monitor_cli.types import Type
@@ -71,12 +70,11 @@ def callback_requests(results: Mapping[str, int]) -> Iterator[Metric]:
 
 def callback_state(conn: Connection) -> Iterator[Metric]:
     """What callback-run left in the database."""
-    waiting, overdue, now = overview.waiting(conn), backlog.overdue(conn), now_ms(conn)
-    since = min((at for at in (waiting.since_at, overdue.since_at) if at is not None), default=now)
-    age = max(0, now - since) / 1000
-    yield gauge("monitor_cli_waiting_age_seconds", "For how long the oldest change waits for callback-run.", age)
-    yield gauge("monitor_cli_changes_waiting", "Changed servers that are not planned yet.", waiting.servers)
-    yield gauge("monitor_cli_deliveries_due", "Deliveries that are due and not made.", overdue.deliveries)
+    waiting = backlog.waiting_for_us(conn)
+    text = "For how long the oldest change waits for callback-run."
+    yield gauge("monitor_cli_waiting_age_seconds", text, waiting.age_seconds)
+    yield gauge("monitor_cli_changes_waiting", "Changed servers that are not planned yet.", waiting.changed_servers)
+    yield gauge("monitor_cli_deliveries_due", "Deliveries that are due and not made.", waiting.deliveries)
     owed, kept = overview.owed_now(conn)
     yield gauge("monitor_cli_callbacks_owed", "Callbacks that are told and owed something.", owed.callbacks)
     yield gauge("monitor_cli_channels_owed", "Channels in regions that these are owed.", owed.units)
