@@ -395,7 +395,7 @@ def test_a_second_run_ends_at_once(cli: Cli, past: Past, filled: Filled, target:
     assert past.rows() == filled.all
     assert not target.exists()
     restoring = cli("archive", "restore", str(target / "x.jsonl.gz"))
-    assert restoring.code == 1  # there is no such file; a good one has to wait: 75
+    assert restoring.code == 2  # there is no such file; a good one has to wait: 75
     with past.world.database.write() as conn:
         leases.release(conn, NAME, token)
     cli.ok("archive", "--to", str(target))

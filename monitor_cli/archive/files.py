@@ -20,7 +20,6 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -181,8 +180,7 @@ def _make(directory: Path) -> None:
 
 
 def _names(directory: Path, day: Day) -> Iterator[Path]:
-    date = datetime.fromtimestamp(day.starts_at / 1000, UTC).date().isoformat()
-    return (directory / f"{day.table}-{date}{'' if n == 1 else f'.{n}'}.jsonl.gz" for n in count(1))
+    return (directory / f"{day.table}-{day.date}{'' if n == 1 else f'.{n}'}.jsonl.gz" for n in count(1))
 
 
 def _sum_of(path: Path) -> Path:
@@ -209,8 +207,7 @@ def _told(error: OSError, directory: Path) -> MonitorError:
 
 def good(directory: Path, day: Day) -> list[Path]:
     """The files of a day that are there and whole. One that is not is warned of, and does not count."""
-    date = datetime.fromtimestamp(day.starts_at / 1000, UTC).date().isoformat()
-    name = re.compile(rf"{day.table}-{date}(?:\.(\d+))?\.jsonl\.gz")
+    name = re.compile(rf"{day.table}-{day.date}(?:\.(\d+))?\.jsonl\.gz")
     try:
         entries = sorted(directory.iterdir())
     except FileNotFoundError:

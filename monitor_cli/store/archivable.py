@@ -9,6 +9,7 @@ may leave is never written any more, so that it is deleted as it was read. What 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import (
@@ -55,6 +56,11 @@ class Day(NamedTuple):
     rows: int
     first: int
     last: int
+
+    @property
+    def date(self) -> str:
+        """The day as ISO 8601 has it: 2026-08-27."""
+        return datetime.fromtimestamp(self.starts_at / 1000, UTC).date().isoformat()
 
 
 class _Leaving(NamedTuple):
