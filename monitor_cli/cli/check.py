@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from monitor_cli import config
+from monitor_cli.cli.alarm import TimedOut, at_most
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import WholeNumber
 from monitor_cli.cli.output import json_option, print_json
@@ -104,9 +103,9 @@ def command(
     if not chosen:
         raise click.UsageError("--skip leaves nothing to check")
     try:
-        with _at_most(timeout):
+        with at_most(timeout):
             found = examine(lambda: app.database, names, _limits(failing_for, limits), chosen=chosen, nodes=nodes)
-    except _TimedOut:
+    except TimedOut:
         found = [Finding("database", State.CRITICAL, f"no answer within {timeout:g} s")]
     except (MonitorError, click.UsageError):
         raise
@@ -124,24 +123,6 @@ def _limits(failing_for: float, values: dict[str, float]) -> Limits:
             raise click.UsageError(f"--{name}-critical is below --{name}-warning")
         pairs[name] = Limit(warning, critical)
     return Limits(failing_for=failing_for, **pairs)
-
-
-class _TimedOut(BaseException):
-    """It took too long; no Exception, so that nothing on the way takes it for its own."""
-
-
-@contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise _TimedOut
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------

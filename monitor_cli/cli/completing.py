@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import re
-import signal
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from typing import TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from monitor_cli.cli.alarm import TimedOut, at_most
 from monitor_cli.cli.context import App
 from monitor_cli.cli.output import cell
 from monitor_cli.db import Connection, Database
@@ -31,17 +31,13 @@ _PLAIN = re.compile(r"[\w.@+-]+")
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 
 
-class _Late(BaseException):
-    """The time is over."""
-
-
 def _completer(find: Callable[[App, str], Iterable[CompletionItem[str]]]) -> Completer:
     def complete(context: click.Context, _parameter: click.Parameter, start: str) -> list[CompletionItem[str]]:
         app = App(context.find_root().params.get("config_path"), verbose=0)
         logging.disable()
         try:
             return [item for item in find(app, start) if _PLAIN.fullmatch(item.value)]
-        except (Exception, _Late):
+        except (Exception, TimedOut):
             return []
         finally:
             logging.disable(logging.NOTSET)
@@ -49,22 +45,8 @@ def _completer(find: Callable[[App, str], Iterable[CompletionItem[str]]]) -> Com
     return complete
 
 
-@contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    def stop(*_: Any) -> None:
-        raise _Late
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def _query(app: App, work: Callable[[Connection], list[T]]) -> list[T]:
-    with closing(Database(app.settings.database_url, serving=True)) as database, _within(_SECONDS):
+    with closing(Database(app.settings.database_url, serving=True)) as database, at_most(_SECONDS, _AGAIN):
         return database.query(work)
 
 
