@@ -295,7 +295,7 @@ _ALWAYS: dict[str, Any] = {"hide_parameters": True}  # secrets are among them, a
 _WORKING: dict[str, Any] = {
     "isolation_level": "READ COMMITTED",
     "pool_pre_ping": True,
-    "connect_args": {"connect_timeout": 10, "read_timeout": 120, "write_timeout": 120},
+    "connect_args": {"connect_timeout": 10, "read_timeout": 10, "write_timeout": 120},
 }
 # The incident API: single SELECTs, so nothing is begun, rolled back or pinged (docs/serving.md has what that saves);
 # short timeouts, since a client waits; a bounded pool, so that a slow database piles up neither threads nor sessions.
@@ -308,7 +308,7 @@ _POOL: dict[str, Any] = {
     "pool_timeout": 5,
     "pool_use_lifo": True,
 }
-_SERVING = {**_POOL, "connect_args": {"connect_timeout": 3, "read_timeout": 10, "write_timeout": 10}}
+_SERVING = {**_POOL, "connect_args": {"connect_timeout": 3, "read_timeout": 3, "write_timeout": 10}}
 
 
 def _engine(url: URL, create: bool, serving: bool) -> Engine:
@@ -346,6 +346,8 @@ def _misused(error: Exception, options: Collection[str]) -> ConfigError:
 
 
 def _mysql_session(connection: Any, _record: Any) -> None:
+    # PyMySQL's connect_timeout ends with TCP; a server that then says nothing was given up as early by read_timeout.
+    connection._read_timeout = connection._write_timeout
     with connection.cursor() as cursor:
         cursor.execute(
             "SET time_zone='+00:00', innodb_lock_wait_timeout=5, group_concat_max_len=67108864, "

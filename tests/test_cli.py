@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import click
 import pytest
+from sqlalchemy import text
 
-from monitor_cli import __version__
+from monitor_cli import __version__, db
 from monitor_cli.cli import cli as root
 from monitor_cli.cli import incident_sync
 from monitor_cli.errors import ConfigError, DatabaseAway, MonitorError, OutsideError, SourceError, UsageError
@@ -234,6 +237,32 @@ def test_a_database_without_tables_is_78_and_one_that_is_away_75(bare: Cli, make
             "monitor-cli: the database mysql+pymysql://u:***@127.0.0.1:1/voice does not answer"
         )
         assert result.err.count("\n") == 1
+
+
+@pytest.fixture
+def short_dial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database is waited for a tenth as long as usual: a second for connecting, twelve for a query."""
+    short = {name: seconds // 10 for name, seconds in db._WORKING["connect_args"].items()}
+    monkeypatch.setitem(db._WORKING, "connect_args", short)
+
+
+def test_a_database_that_takes_the_connection_and_says_nothing_is_75_in_time(
+    make_cli: Callable[[str], Cli], short_dial: None
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        result = make_cli(f"mysql+pymysql://u:p@127.0.0.1:{silent.getsockname()[1]}/x")("status")
+        assert time.monotonic() - started < 10  # not a query's twelve
+    assert (result.code, result.out) == (75, "")
+    assert "does not answer" in result.err
+
+
+@pytest.mark.parametrize("engine", ["mariadb"], indirect=True)
+def test_a_query_may_take_longer_than_connecting(engine: Store, short_dial: None) -> None:
+    database = db.Database(engine.url)
+    with database.read() as conn:
+        assert conn.execute(text("SELECT SLEEP(1.5)")).scalar() == 0
+    database.close()
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
