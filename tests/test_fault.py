@@ -354,7 +354,9 @@ def test_a_worker_that_comes_back_late_overwrites_nothing(scene: Scene, kind: st
 
 
 def test_a_worker_that_comes_back_late_starts_nothing(scene: Scene) -> None:
-    second = scene.world.callback(scene.account, scene.receiver.url("/second"), raw_json=True)
+    other = scene.world.account("other")  # no account takes all the slots
+    scene.world.number(other, "+919876543210", channel=1)
+    second = scene.world.callback(other, scene.receiver.url("/second"), raw_json=True)
     answer = threading.Event()
     scene.receiver.answer(None, Answer(200, wait=answer), Answer(200))
     scene.world.flag(scene.server, "critical")
