@@ -79,8 +79,9 @@ def _sync(conn: Connection, configured: Sequence[str], limits: Limits) -> Findin
         if verdict is not State.OK:
             words.append(f"source {name} {_unread(state, age)}")
     if not words:
-        oldest = max(one["age_seconds"] for one in details)
-        words = [f"{many(len(names), 'source')} read, {elapsed(oldest)} ago at most"]
+        read = [one["age_seconds"] for one in details if one["last_good_at"]]
+        words = [f"{many(len(read), 'source')} read, {elapsed(max(read))} ago at most"] if read else []
+        words += [f"source {one['source']} not read well yet" for one in details if not one["last_good_at"]]
     return Finding("sync", worst_of(found), listed(words, between="; "), measures, {"sources": details})
 
 
