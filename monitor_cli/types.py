@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from operator import eq
+from typing import NamedTuple, overload
 
 LOAD = "load"  # stands in the history as the source of a change that a channel's load made; no source's name
 
@@ -21,6 +22,8 @@ class Type(IntEnum):
 
     def __init__(self, _value: int) -> None:
         self.word = self.name.lower()  # a plain attribute: it is read for each of many callbacks
+
+    __hash__ = int.__hash__  # an enum's own is made anew in Python each time
 
     def __str__(self) -> str:
         return self.word
@@ -68,6 +71,15 @@ class Incident:
     link: str | None = None
 
 
+class Said(NamedTuple):
+    """What a page says of a component beside its id and its name (Component has what each value is)."""
+
+    word: str
+    type: Type | None
+    known: bool
+    incident: Incident | None
+
+
 class Component(NamedTuple):
     """A thing with a status on a source's page. `word` is the page's own; `type` what it means, None for a word that
     says nothing about the state (the row keeps its status); `known` is False where
@@ -79,6 +91,45 @@ class Component(NamedTuple):
     type: Type | None
     known: bool = True
     incident: Incident | None = None
+
+    @property
+    def said(self) -> Said:
+        return Said(self.word, self.type, self.known, self.incident)
+
+
+class Components(Sequence[Component]):
+    """The components of a large page by column: as objects of their own they would take as long as reading the page.
+    `names` are as they came, and become text by `name_of`; what is said alike is one object."""
+
+    def __init__(
+        self, ids: Sequence[str], said: Sequence[Said], names: Sequence[object], name_of: Callable[[object], str]
+    ) -> None:
+        self.ids = ids
+        self.said = said
+        self._names = names
+        self._name_of = name_of
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, place: int) -> Component: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Component]: ...
+
+    def __getitem__(self, place: int | slice) -> Component | Sequence[Component]:
+        if isinstance(place, slice):
+            return Components(self.ids[place], self.said[place], self._names[place], self._name_of)
+        return Component(self.ids[place], self._name_of(self._names[place]), *self.said[place])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
 
 
 class OnlyAffected(list[Component]):

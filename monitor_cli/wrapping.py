@@ -6,11 +6,13 @@ several sources have the worst counts. What a row gets by it, sync/judging says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from monitor_cli.config import Source
-from monitor_cli.types import Component, Incident, OnlyAffected, Type
+from monitor_cli.types import Component, Components, Incident, OnlyAffected, Said, Type
+
+T = TypeVar("T")
 
 WORD_LENGTH = 50  # of infi_voice_monitor.incident_status
 
@@ -50,21 +52,33 @@ class Wrapper:
             self.unknown.add(component.word)
         return Observation(component.word[:WORD_LENGTH], kind, self._source, component.incident)
 
-    def observe_all(self, components: Iterable[Component]) -> Iterator[tuple[str, Observation]]:
-        """What each component says, by its server_tag. Pages are large and have few words: what components say alike is
-        one object."""
-        alike: dict[str, tuple[Type | None, bool, Observation]] = {}
-        plain = not self._prefix and not self._tags
-        for component in components:
-            id_, _, word, kind, known, incident = component
-            there = alike.get(word) if incident is None else None
-            if there is not None and there[0] is kind and there[1] is known:
-                seen = there[2]
-            else:
-                seen = self.observe(component)
-                if incident is None:
-                    alike[word] = (kind, known, seen)
-            yield (id_ if plain else self.tag_of(id_)), seen
+    def observe_all(self, components: Sequence[Component]) -> Observations:
+        """What each component says. Pages are large and have few words: what is said alike is looked at once."""
+        ids, said = _columns(components)
+        alike = {key: self.observe(Component("", "", *one)) for key, one in by_identity(said).items()}
+        tags = [self.tag_of(id_) for id_ in ids] if self._prefix or self._tags else ids
+        return Observations(tags, list(map(alike.__getitem__, map(id, said))))
+
+
+def _columns(components: Sequence[Component]) -> tuple[Sequence[str], Sequence[Said]]:
+    """The ids, and what is said of each: what is alike as one object."""
+    if isinstance(components, Components):
+        return components.ids, components.said
+    said = [component.said for component in components]
+    kept: dict[Said, Said] = {}
+    return [component.id for component in components], list(map(kept.setdefault, said, said))
+
+
+class Observations(NamedTuple):
+    """Server_tags, and what is said of each."""
+
+    tags: Collection[str]
+    said: Collection[Observation]
+
+
+def by_identity(objects: Collection[T]) -> dict[int, T]:
+    """Each object of a collection in which few are there many times: to compare them takes longer."""
+    return dict(zip(map(id, objects), objects, strict=True))
 
 
 class Silence(NamedTuple):
@@ -93,7 +107,7 @@ class Observed:
         self.absent: dict[str, Silence] = {}
         """By source that lists only what is affected: what it says about all that it does not name."""
 
-    def add(self, source: Source, components: Iterable[Component]) -> None:
+    def add(self, source: Source, components: Sequence[Component]) -> None:
         """Take in what a source said. Of a tag that is there already the worst counts."""
         wrapper = Wrapper(source)
         self._take_all(wrapper.observe_all(components))
@@ -114,27 +128,33 @@ class Observed:
         if not self.tags:
             self.tags = other.tags
             return
-        self._take_all(other.tags.items())
+        self._take_all(Observations(other.tags.keys(), other.tags.values()))
 
     @property
-    def words(self) -> set[str]:
-        return {observation.word for observation in self.tags.values()}
+    def said(self) -> dict[int, Observation]:
+        """Each thing that was said, by identity."""
+        return by_identity(self.tags.values())
 
     def restate(self, words: Mapping[str, str]) -> None:
         """Say some words otherwise."""
-        for tag, observation in self.tags.items():
-            if observation.word in words:
-                self.tags[tag] = observation._replace(word=words[observation.word])
-
-    def _take_all(self, observations: Iterable[tuple[str, Observation]]) -> None:
-        for tag, new in observations:
-            old = self.tags.setdefault(tag, new)
-            if old is new:
-                continue
-            if old.source != new.source:
-                self.shared.setdefault(tag, {old.source}).add(new.source)
-            if _rank(new) > _rank(old):
+        restated = {key: old._replace(word=words[old.word]) for key, old in self.said.items() if old.word in words}
+        for tag, old in self.tags.items():
+            if (new := restated.get(id(old))) is not None:
                 self.tags[tag] = new
+
+    def _take_all(self, new: Observations) -> None:
+        tags = dict(zip(*new, strict=True))
+        if not self.tags and len(tags) == len(new.tags):  # as it mostly is: one source, and nothing is said twice
+            self.tags = tags
+            return
+        for tag, one in zip(*new, strict=True):
+            old = self.tags.setdefault(tag, one)
+            if old is one:
+                continue
+            if old.source != one.source:
+                self.shared.setdefault(tag, {old.source}).add(one.source)
+            if _rank(one) > _rank(old):
+                self.tags[tag] = one
 
 
 def _rank(observation: Observation) -> int:

@@ -43,7 +43,7 @@ def ended() -> bool:
 
 def test_every_row_in_order(filled: Store) -> None:
     with Ahead(filled.database, None) as blocks:
-        seen = [sync_rows.glimpse(line) for block in blocks for line in block.lines()]
+        seen = [row for block in blocks for row in block.glimpses()]
     assert [row.id for row in seen] == [3 * n + 1 for n in range(105)]
     assert [row.tag for row in seen] == [f"t{n}" for n in range(105)]
     assert {(row.word, row.final, row.capacity) for row in seen} == {("", "operational", 0)}

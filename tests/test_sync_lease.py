@@ -15,7 +15,7 @@ from sqlalchemy import func, select, update
 
 from monitor_cli import schema
 from monitor_cli.dialect import now_ms
-from monitor_cli.store import leases
+from monitor_cli.store import leases, sync_rows
 from monitor_cli.sync.run import LEASE, LEASE_MS
 from tests.support.cli import SCRIPT, Cli
 from tests.support.http import StatusPage
@@ -177,6 +177,31 @@ def test_who_wakes_up_after_a_minute_writes_nothing(cli: Cli, world: World, stat
     sleeper.wait().quiet()
     assert world.server_row(server).final_status == "warning"
     assert [c.to_type for c in world.changes()] == ["warning"]
+
+
+def test_who_is_stopped_while_it_writes_holds_nobody_up(
+    cli: Cli, world: World, status_page: StatusPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ends its transaction: the rows are as they were and free, and the next run does the work."""
+    if not world.database.is_mysql:
+        pytest.skip("SQLite's locks end with their process")
+    server = world.server(tag="a")
+    status_page.serve(PATH, page({"a": "major_outage"}))
+    written = sync_rows.write
+
+    def sleepy(conn: Any, *more: Any) -> int:
+        done = written(conn, *more)
+        time.sleep(2)
+        return done
+
+    monkeypatch.setattr("monitor_cli.sync.run.SILENT_SECONDS", 1)
+    monkeypatch.setattr(sync_rows, "write", sleepy)
+    stopped = cli("incident-sync", "--url", status_page.url("/"))
+    assert stopped.code == 75
+    assert (world.server_row(server).final_status, world.changes()) == ("operational", [])
+    monkeypatch.setattr(sync_rows, "write", written)
+    cli("incident-sync", "--url", status_page.url("/")).quiet()
+    assert world.server_row(server).final_status == "critical"
 
 
 def test_a_failing_run_gives_the_lease_back(cli: Cli, world: World, status_page: StatusPage) -> None:

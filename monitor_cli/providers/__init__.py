@@ -7,7 +7,7 @@ A new one: a module with what Provider asks for, and its place in _MODULES. docs
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from monitor_cli.errors import SourceError
 from monitor_cli.providers import (
@@ -27,6 +27,8 @@ from monitor_cli.providers import (
 from monitor_cli.providers.shape import Get, NotThere, ShapeError
 from monitor_cli.types import Component
 
+T = TypeVar("T")
+
 
 class Provider(Protocol):
     """What a provider's module has."""
@@ -39,8 +41,9 @@ class Provider(Protocol):
     def recognises(self, document: Any) -> bool:
         """Whether a document is one of this product's."""
 
-    def parse(self, documents: Sequence[Any]) -> list[Component]:
-        """The components in the documents (OnlyAffected where what is absent is operational). Raises ShapeError where
+    def parse(self, documents: Sequence[Any]) -> Sequence[Component]:
+        """The components in the documents (OnlyAffected where what is absent is operational; of a large
+        list Components). Raises ShapeError where
         they are something else."""
 
 
@@ -68,7 +71,7 @@ class Parsed(NamedTuple):
     """The components of a page, and the name of the provider whose they are."""
 
     provider: str
-    components: list[Component]
+    components: Sequence[Component]
 
 
 def read_page(name: str, url: str, get: Get) -> Parsed:
@@ -128,7 +131,7 @@ class _Asked:
         self.found.append(url)
         return self._known[url]
 
-    def placed(self, parse: Callable[[Sequence[Any]], list[Component]], documents: Sequence[Any]) -> list[Component]:
+    def placed(self, parse: Callable[[Sequence[Any]], T], documents: Sequence[Any]) -> T:
         """What `parse` gives; a ShapeError of it is about the first document that this provider read."""
         try:
             return parse(documents)

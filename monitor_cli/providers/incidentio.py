@@ -14,6 +14,7 @@ from monitor_cli.providers.shape import (
     Get,
     ShapeError,
     an_object,
+    components_of,
     find,
     identity,
     incident_of,
@@ -70,8 +71,11 @@ def parse(documents: Sequence[Any]) -> list[Component]:
             continue
         proxied = _is_proxy(whole)
         if (components := objects(whole["summary"] if proxied else whole, "components")) is not None:
-            current = _current(whole["summary"]) if proxied else None
-            found += [_component(entry, number, current) for number, entry in enumerate(components, 1)]
+            if proxied:
+                current = _current(whole["summary"])
+                found += [_component(entry, number, current) for number, entry in enumerate(components, 1)]
+            else:
+                found += components_of(components, _TYPES, {})
             listed = True
     if not listed and not affected:
         raise ShapeError(f"it has no list of components: give the page's {_LIST}")
@@ -88,12 +92,9 @@ def _is_proxy(document: dict[str, Any]) -> bool:
     return isinstance(summary.get("components"), list) and ("affected_components" in summary or _ONGOING in summary)
 
 
-def _component(entry: dict[str, Any], place: int, current: dict[str, tuple[str, Incident | None]] | None) -> Component:
-    """With the word of the list, or where `current` is what is affected with the one there."""
-    what = f"component {place} of its list"
-    key = required(entry, "id", what)
-    if current is None:
-        return judged(key, entry.get("name"), text(required(entry, "status", what)), _TYPES)
+def _component(entry: dict[str, Any], place: int, current: dict[str, tuple[str, Incident | None]]) -> Component:
+    """With the word of the list, or where it is among what is affected at present with the one there."""
+    key = required(entry, "id", f"component {place} of its list")
     word, incident = current.get(key, ("", None))
     usual = text(entry.get("status")) or OnlyAffected.ABSENT.word
     return judged(key, entry.get("name"), word or usual, _TYPES, incident)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from monitor_cli.errors import SourceError
-from monitor_cli.types import Component, Incident, Type
+from monitor_cli.types import Component, Components, Incident, Said, Type
 
 Get = Callable[[str], Any]
 """Reads the document at an address. Raises NotThere, SourceError."""
@@ -131,7 +131,7 @@ def an_object(document: Any, product: str) -> dict[str, Any]:
 
 def an_array(value: Any, what: str) -> list[dict[str, Any]]:
     """The value, which must be a list of objects. Raises ShapeError."""
-    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+    if isinstance(value, list) and set(map(type, value)) <= {dict}:
         return value
     raise ShapeError(f"{what} is no list of objects")
 
@@ -162,6 +162,16 @@ def inner_key(entry: dict[str, Any], key: str) -> str:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
+class Entry(TypedDict, total=False):
+    """All that providers look at in an entry of a document's own list `components`: what else a large document has
+    there is not even made (sources/lean). A provider that reads another key adds it here."""
+
+    id: Any
+    name: Any
+    status: Any
+    children: Any
+
+
 # --- components -------------------------------------------------------------------------------------------------------
 
 
@@ -169,8 +179,36 @@ def judged(
     key: str, name: Any, word: str, types: Mapping[str, Type | None], incident: Incident | None = None
 ) -> Component:
     """A component with the type that its word has; one that is not known is a warning."""
+    return Component(key, text(name), *_said(word, types)._replace(incident=incident))
+
+
+def components_of(
+    entries: Sequence[dict[str, Any]], types: Mapping[str, Type | None], incidents: Mapping[str, Incident]
+) -> Components:
+    """The components in a list of entries with id, name and status, by the rules of `judged`: large lists are gone
+    through by column, each step for all of them at a time. Raises ShapeError."""
+    ids: list[Any] = [entry.get("id") for entry in entries]
+    words: list[Any] = [entry.get("status") for entry in entries]
+    if not (_all_text(ids) and _all_text(words)):
+        for number, entry in enumerate(entries, 1):
+            for key in ("id", "status"):
+                required(entry, key, f"component {number} of its list")
+    meant = {word: _said(word if word in types else text(word), types) for word in set(words)}
+    said = list(map(meant.__getitem__, words))
+    if incidents:
+        for place, key in enumerate(ids):
+            if (incident := incidents.get(key)) is not None:
+                said[place] = said[place]._replace(incident=incident)
+    return Components(ids, said, [entry.get("name") for entry in entries], text)
+
+
+def _said(word: str, types: Mapping[str, Type | None]) -> Said:
     known = word in types
-    return Component(key, text(name), word, types[word] if known else Type.WARNING, known, incident)
+    return Said(word, types[word] if known else Type.WARNING, known, None)
+
+
+def _all_text(values: list[Any]) -> bool:
+    return set(map(type, values)) <= {str} and all(values)
 
 
 def incident_of(title: Any, address: Any = None) -> Incident | None:

@@ -9,21 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from monitor_cli.providers.shape import (
     Get,
     ShapeError,
     an_object,
+    components_of,
     find,
     incident_of,
     inner_objects,
-    judged,
     objects,
-    required,
     text,
 )
-from monitor_cli.types import Component, Incident, Type
+from monitor_cli.types import Components, Incident, Type
 
 NAME = "statuspage"
 
@@ -64,12 +64,17 @@ def has_the_form(document: Any) -> bool:
 
 def is_incident_io(document: dict[str, Any]) -> bool:
     """Whether a document of this form is incident.io's: its ids are ULIDs, Statuspage's have 12 characters."""
-    entries = [document.get("page"), *(entry for key in _LISTS for entry in inner_objects(document, key))]
-    ids = [entry.get("id") for entry in entries if isinstance(entry, dict) and "id" in entry]
-    return bool(ids) and all(isinstance(one, str) and _ULID.fullmatch(one) for one in ids)
+    entries = chain([document.get("page")], *(inner_objects(document, key) for key in _LISTS))
+    found = False
+    for entry in entries:
+        if isinstance(entry, dict) and "id" in entry:
+            found = isinstance(entry["id"], str) and _ULID.fullmatch(entry["id"]) is not None
+            if not found:
+                break
+    return found
 
 
-def parse(documents: Sequence[Any]) -> list[Component]:
+def parse(documents: Sequence[Any]) -> Components:
     """Every component of the page, groups included, with the incident that names it."""
     lists: dict[str, list[dict[str, Any]]] = {}
     for document in documents:
@@ -79,15 +84,7 @@ def parse(documents: Sequence[Any]) -> list[Component]:
     if "components" not in lists:
         raise ShapeError(f"it has no list of components: give the page's {_SUMMARY}")
     incidents = dict(_incidents(lists.get("incidents", ()), lists.get("scheduled_maintenances", ())))
-    return [_component(entry, number, incidents) for number, entry in enumerate(lists["components"], 1)]
-
-
-def _component(entry: dict[str, Any], number: int, incidents: dict[str, Incident]) -> Component:
-    key, word = entry.get("id"), entry.get("status")
-    if not (isinstance(key, str) and key and isinstance(word, str) and word):
-        what = f"component {number} of its list"
-        key, word = required(entry, "id", what), required(entry, "status", what)
-    return judged(key, entry.get("name"), word if word in TYPES else text(word), TYPES, incidents.get(key))
+    return components_of(lists["components"], TYPES, incidents)
 
 
 def _incidents(

@@ -36,11 +36,11 @@ class Reading(NamedTuple):
 
     provider: str
     documents: list[str]
-    components: list[Component]
+    components: Sequence[Component]
     remembered: Remembered
 
 
-def read(source: Source, files: Sequence[File] = ()) -> list[Component]:
+def read(source: Source, files: Sequence[File] = ()) -> Sequence[Component]:
     """The components of a source: read over HTTP, or from `files` where they are given. Raises SourceError."""
     return examine(source, files).components
 

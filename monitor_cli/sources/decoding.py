@@ -13,6 +13,7 @@ from monitor_cli.errors import SourceError
 from monitor_cli.providers import xmlform
 from monitor_cli.providers.shape import NotThere, ShapeError
 from monitor_cli.sources.causes import BrokenGzip, EndedEarly
+from monitor_cli.sources.lean import LARGE, lean
 
 _CHUNK = 64 * 1024
 
@@ -29,6 +30,8 @@ def decode(body: bytes, where: str) -> Any:
             except ShapeError as error:
                 raise SourceError(f"{where}: {error.message}") from None
         raise NotThere(f"{where}: the answer is {'XML' if start.startswith(b'<?xml') else 'HTML'}, not JSON")
+    if len(body) >= LARGE and (document := lean(body)) is not None:
+        return document
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
         del body  # a large document need not be in memory twice while it is parsed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import starmap
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, select, text, update
 
 from monitor_cli.db import AnyRow
-from monitor_cli.dialect import ROW_END, VALUE_END, among, is_mysql, packed
+from monitor_cli.dialect import ROW_END, VALUE_END, among, is_mysql, packed_in_three
 from monitor_cli.schema import monitor
 from monitor_cli.store.channels import chunks
 from monitor_cli.types import Type
@@ -19,21 +20,27 @@ BLOCK = 20_000  # rows read at once
 BATCH = 500
 
 
-_WHOLE = (
-    monitor.c.id,
-    monitor.c.server_id,
-    monitor.c.server_tag,
-    monitor.c.name,
-    monitor.c.channel_id,
-    monitor.c.capacity,
-    monitor.c.used,
-    monitor.c.region,
-    monitor.c.region_code,
-    monitor.c.incident_status,
-    monitor.c.final_status,
-    monitor.c.status_report,
-)
-_TEXTS = ("server_tag", "incident_status", "final_status")
+_TAG, _WORDS = "server_tag", ("incident_status", "final_status")
+
+
+class ServerRow(NamedTuple):
+    """What a sync needs of a row that it may write."""
+
+    id: int
+    server_id: int | None
+    server_tag: str
+    name: str | None
+    channel_id: int | None
+    capacity: int | None
+    used: int | None
+    region: str | None
+    region_code: str | None
+    incident_status: str | None
+    final_status: str | None
+    status_report: int | None
+
+
+_WHOLE = tuple(monitor.c[name] for name in ServerRow._fields)
 
 
 class Values(NamedTuple):
@@ -58,54 +65,69 @@ class Glimpse(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some rows by id as one text, each as a line: tag, word, type, capacity and used (or nothing), id, between
-    VALUE_ENDs."""
+    """Some rows by id as one text with three values for each: its tag; its word, type, capacity and used (or nothing)
+    with VALUE_ENDs between; its id. A ROW_END stands between all of them."""
 
     rows: int
     last: int
     text: str
 
-    def lines(self) -> list[str]:
-        return self.text.split(ROW_END) if self.rows else []
+    def columns(self) -> Columns:
+        values = self.text.split(ROW_END) if self.rows else []
+        return Columns(values[::3], values[1::3], values[2::3])
 
-    def is_whole(self, values: int) -> bool:
+    def glimpses(self) -> Iterator[Glimpse]:
+        """All of its rows."""
+        return starmap(glimpse, zip(*self.columns(), strict=True))
+
+    @property
+    def is_whole(self) -> bool:
         """Whether it can be taken apart: nothing is missing, and no value has a mark in it."""
-        marks = self.text.count(ROW_END), self.text.count(VALUE_END)
-        return marks == (self.rows - 1, self.rows * (values - 1))
+        return (self.text.count(ROW_END), self.text.count(VALUE_END)) == (self.rows * 3 - 1, self.rows * 3)
 
 
-def glimpse(line: str) -> Glimpse:
-    """What a line of a block says."""
-    tag, word, final, capacity, used, id_ = line.split(VALUE_END)
+class Columns(NamedTuple):
+    """The tags of a block's rows, what else each of them says, and their ids."""
+
+    tags: list[str]
+    states: list[str]
+    ids: list[str]
+
+
+def glimpse(tag: str, state: str, id_: str) -> Glimpse:
+    """What a row of a block says."""
+    word, final, capacity, used = state.split(VALUE_END)
     return Glimpse(int(id_), tag, word, final, _whole(capacity), _whole(used))
 
 
-def line_after_tag(word: str, final: str) -> str:
-    """How the line of a row of low load goes on after its tag, up to its id."""
-    return VALUE_END.join((word, final, "", "", ""))
+def state_of(word: str, final: str) -> str:
+    """What a row of low load says beside its tag and its id."""
+    return VALUE_END.join((word, final, "", ""))
 
 
 def blocks(conn: Connection, lowest: float | None) -> Iterator[Block]:
     """Every row, by id, in blocks, without a lock. The load is low that is under `lowest` (None: any).
 
     A block comes as one text: PyMySQL takes longer for each value than for all of it. docs/sync.md has it measured."""
-    numbers, last = [*_load(lowest), "id"], BEFORE_ALL
+    load, last = _load(lowest), BEFORE_ALL
     some = f"FROM {monitor.name} WHERE id > :last AND id <= :end"
-    whole = text(f"SELECT COUNT(*), {packed(conn, _TEXTS, numbers)} {some}")
-    single = text(f"SELECT {', '.join([*_TEXTS, *numbers])} {some} ORDER BY id")
+    whole = text(f"SELECT COUNT(*), {packed_in_three(conn, _TAG, _WORDS, load, 'id')} {some}")
+    single = text(f"SELECT {', '.join([_TAG, *_WORDS, *load, 'id'])} {some} ORDER BY id")
     ids = select(monitor.c.id).order_by(monitor.c.id).limit(BLOCK)
+    end: int | None = None
     while True:
-        end = conn.execute(select(func.max(ids.where(monitor.c.id > last).subquery().c.id))).scalar()
+        if end is None:
+            end = conn.execute(select(func.max(ids.where(monitor.c.id > last).subquery().c.id))).scalar()
         if end is None:
             return
         bounds = {"last": last, "end": end}
         rows, content = conn.execute(whole, bounds).one()
         block = Block(rows, end, content.decode() if isinstance(content, bytes) else content or "")
-        if rows and not block.is_whole(len(_TEXTS) + len(numbers)):
-            lines = [_line(row) for row in conn.execute(single, bounds)]
-            block = Block(len(lines), end, ROW_END.join(lines))
+        if rows and not block.is_whole:
+            plain = [_plain(row) for row in conn.execute(single, bounds)]
+            block = Block(len(plain), end, ROW_END.join(plain))
         yield block
-        last = end
+        last, end = end, end + BLOCK if rows == BLOCK else None  # ids mostly have no gaps: no need to ask then
 
 
 def _load(lowest: float | None) -> list[str]:
@@ -116,11 +138,12 @@ def _load(lowest: float | None) -> list[str]:
     return [f"CASE WHEN {high} THEN {name} ELSE '' END" for name in ("capacity", "used")]
 
 
-def _line(row: AnyRow) -> str:
+def _plain(row: AnyRow) -> str:
     """The text of a row whose values have the marks between values in them: they can be nothing that we look for."""
     texts = (str("" if value is None else value) for value in row)
     odd = str.maketrans(dict.fromkeys(VALUE_END + ROW_END, "\N{REPLACEMENT CHARACTER}"))
-    return VALUE_END.join(value.translate(odd) for value in texts)
+    tag, *state, id_ = (value.translate(odd) for value in texts)
+    return ROW_END.join((tag, VALUE_END.join(state), id_))
 
 
 def _whole(number: str) -> int:
@@ -141,11 +164,11 @@ def storable(conn: Connection, words: Iterable[str]) -> dict[str, str]:
     return {word: kept for word, kept in held.items() if kept != word}
 
 
-def at(conn: Connection, ids: Sequence[int], *, lock: bool) -> Sequence[AnyRow]:
+def at(conn: Connection, ids: Sequence[int], *, lock: bool) -> list[ServerRow]:
     """These rows as they are now, by id; locked, if they are to be written: another program may have written or removed
     one since it was seen."""
     query = select(*_WHOLE).where(among(monitor.c.id, ids)).order_by(monitor.c.id)
-    return conn.execute(query.with_for_update() if lock else query).all()
+    return list(starmap(ServerRow, conn.execute(query.with_for_update() if lock else query)))
 
 
 def write(conn: Connection, rows: Mapping[Values, Sequence[int]], modified: int) -> int:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from monitor_cli.config import Settings
-from monitor_cli.db import AnyRow
 from monitor_cli.store.standings import Standing
+from monitor_cli.store.sync_rows import ServerRow
 from monitor_cli.types import LOAD, Incident, Type, worst
 from monitor_cli.wrapping import Observation
 
@@ -122,7 +122,7 @@ class Change(NamedTuple):
     """A row that has to be written: `to` is None where only the source's word is another. `word` is what
     incident_status will hold (`new_word`: None where it does already); `source` and `incident` go into the history."""
 
-    row: AnyRow
+    row: ServerRow
     before: Type | None
     to: Type | None
     word: str | None
@@ -131,7 +131,7 @@ class Change(NamedTuple):
     incident: Incident | None
 
 
-def change_of(row: AnyRow, verdict: Verdict, seen: Observation | None) -> Change | None:
+def change_of(row: ServerRow, verdict: Verdict, seen: Observation | None) -> Change | None:
     """The change that a verdict makes to a whole row; None where it makes none."""
     if not verdict.writes:
         return None

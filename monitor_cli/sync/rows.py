@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress, starmap
+from operator import ne, or_
 from typing import Any, NamedTuple
 
 from monitor_cli.db import Connection
-from monitor_cli.dialect import ROW_END, VALUE_END, now_ms
+from monitor_cli.dialect import ROW_END, now_ms
 from monitor_cli.store import history, reports, standings, sync_rows
 from monitor_cli.store.standings import Standing
-from monitor_cli.store.sync_rows import Block, Values
+from monitor_cli.store.sync_rows import Block, Glimpse, Values
 from monitor_cli.sync.absent import said_by_silence
 from monitor_cli.sync.judging import Change, Columns, Rules, change_of, judge
 from monitor_cli.sync.reports import Whole
@@ -47,22 +49,24 @@ class Judged(NamedTuple):
 
 def scan(conn: Connection, blocks: Iterable[Block], observed: Observed, rules: Rules, *, all_read: bool) -> Found:
     """Look at every row, in its `blocks`, without a lock. `all_read`: there are no sources but those that were read."""
-    if odd := sync_rows.storable(conn, observed.words):
+    said = observed.said
+    if odd := sync_rows.storable(conn, {seen.word for seen in said.values()}):
         observed.restate(odd)
+        said = observed.said
     if not all_read:
         observed.held = reports.subjects(conn, "", "shared")
-    return _Look(conn, observed, rules).at_all(blocks, all_read)
+    return _Look(conn, observed, rules, said).at_all(blocks, all_read)
 
 
 class _Look:
-    """One look at every row. Most are as they should be, and are told by one comparison of their text."""
+    """One look at every row. Most are as they should be: a step at a time for a whole block tells these."""
 
-    def __init__(self, conn: Connection, observed: Observed, rules: Rules) -> None:
+    def __init__(self, conn: Connection, observed: Observed, rules: Rules, said: Mapping[int, Observation]) -> None:
         self._conn = conn
         self._observed = observed
         self._rules = rules
         self._unnamed: dict[str, list[int]] = {}
-        self._texts: dict[int, str] = {}  # by identity: many tags share an observation, which hashes slowly
+        self._states = {id(None): ROW_END, **{key: _state(seen) for key, seen in said.items()}}
         self._found = Found()
 
     def at_all(self, blocks: Iterable[Block], all_read: bool) -> Found:
@@ -72,8 +76,7 @@ class _Look:
             found.rows += block.rows
             kept = standings.between(self._conn, last, block.last) if remembering else {}
             gone = set(kept)
-            for line in self._odd(block.lines(), kept):
-                row = sync_rows.glimpse(line)
+            for row in self._odd(block, kept):
                 gone.discard(row.id)
                 self._row(row, kept.get(row.id))
             found.gone += gone
@@ -87,23 +90,18 @@ class _Look:
         found.missing.update(self._unnamed.keys() - said.keys())
         return found
 
-    def _odd(self, lines: Sequence[str], kept: Collection[int]) -> Iterator[str]:
+    def _odd(self, block: Block, kept: Collection[int]) -> Iterator[Glimpse]:
         """The rows that are not simply as their component is, and those that something is remembered of."""
-        tags, shared, texts = self._observed.tags, self._observed.shared, self._texts
-        ids = set(map(str, kept))
-        for line in lines:
-            tag, _, rest = line.partition(VALUE_END)
-            seen = tags.get(tag)
-            if seen is None or tag in shared:
-                yield line
-                continue
-            text = texts.get(id(seen))
-            if text is None:
-                text = texts[id(seen)] = _text(seen)
-            if not rest.startswith(text) or (ids and line[line.rindex(VALUE_END) + 1 :] in ids):
-                yield line
+        columns, shared = block.columns(), self._observed.shared
+        seen = map(self._observed.tags.get, columns.tags)
+        odd = map(ne, columns.states, map(self._states.__getitem__, map(id, seen)))
+        if shared:
+            odd = map(or_, odd, map(shared.__contains__, columns.tags))
+        if kept:
+            odd = map(or_, odd, map(set(map(str, kept)).__contains__, columns.ids))
+        return starmap(sync_rows.glimpse, compress(zip(*columns, strict=True), odd))
 
-    def _row(self, row: sync_rows.Glimpse, standing: Standing | None) -> None:
+    def _row(self, row: Glimpse, standing: Standing | None) -> None:
         observed, tag = self._observed, row.tag
         seen = observed.tags.get(tag)
         columns = Columns(row.word, row.final, row.capacity, row.used)
@@ -122,11 +120,11 @@ class _Look:
         return verdict.writes or verdict.standing != standing
 
 
-def _text(seen: Observation) -> str:
-    """How the line of a row that is as was said goes on after its tag."""
+def _state(seen: Observation) -> str:
+    """What a row says that is as was said."""
     if seen.type is None:
-        return ROW_END  # in no row's: each has to be looked at
-    return sync_rows.line_after_tag(seen.word, seen.type.word)
+        return ROW_END  # no row's: each has to be looked at
+    return sync_rows.state_of(seen.word, seen.type.word)
 
 
 def _heard(observed: Observed, tag: str, final: str | None) -> Observation | None:

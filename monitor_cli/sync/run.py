@@ -11,11 +11,13 @@ import gc
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from monitor_cli.db import Connection, Database
+from monitor_cli.dialect import drop_when_silent
 from monitor_cli.errors import MonitorError
 from monitor_cli.store import leases, standings, sync_rows
 from monitor_cli.store.channels import chunks
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 LEASE = "incident-sync"
 LEASE_MS = 60_000
 RENEW_SECONDS = 10.0
+SILENT_SECONDS = 10  # a writing transaction says something every few milliseconds
+_SWITCH_SECONDS = 0.0005
 
 
 @dataclass
@@ -72,7 +76,7 @@ def synchronise(
     if token is None:
         return Outcome(busy=True)
     try:
-        with _uncollected():
+        with _uninterrupted():
             return _Run(database, token, rules, every_source, remember).run(wanted)
     except _LeaseLost:
         return Outcome(busy=True)
@@ -98,14 +102,17 @@ def preview(database: Database, wanted: Sequence[Wanted], rules: Rules, *, every
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def _uninterrupted() -> Iterator[None]:
     """Without the collector of cycles: it goes over the many objects of a large page again and again as they come (a
-    quarter of the time of reading it), and there are no cycles among them."""
-    was_on = gc.isenabled()
+    quarter of the time of reading it), and there are no cycles among them. And with threads that take turns quickly:
+    whoever fetches the rows has something to do now and then, and would wait longer for its turn than it works."""
+    was_on, was = gc.isenabled(), sys.getswitchinterval()
     gc.disable()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         yield
     finally:
+        sys.setswitchinterval(was)
         if was_on:
             gc.enable()
 
@@ -129,6 +136,7 @@ class _Run:
                 found = rows.scan(conn, blocks, harvest.observed, self._rules, all_read=all_read)
 
         def write(conn: Connection) -> Outcome:
+            drop_when_silent(conn, SILENT_SECONDS)
             # First, and held to the commit: who wakes up after another took over gets no further, and none can begin.
             self._hold(conn)
             shelves.settle(conn, harvest.remembered)

@@ -63,7 +63,7 @@ def servers_by_tag(conn: Connection) -> Servers:
     """Every server that has a server_tag."""
     found: dict[str, list[int]] = {}
     for block in sync_rows.blocks(conn, None):
-        for row in map(sync_rows.glimpse, block.lines()):
+        for row in block.glimpses():
             if row.tag:
                 found.setdefault(row.tag, []).append(row.id)
     return found
