@@ -150,7 +150,9 @@ def test_interrupted_and_quiet(acme: int, cli: Cli):
     running = cli.start("-q", "serve-api", "--host", "localhost", "--port", str(port), "--workers", "1")
     with ExitStack() as held:
         end = time.monotonic() + 60
-        while time.monotonic() < end:
+        while True:
+            assert time.monotonic() < end, running.output()
+            assert not running.ended, running.output()
             try:
                 held.enter_context(socket.create_connection(("127.0.0.1", port), 5))
                 break
