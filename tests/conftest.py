@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import settings
 
 from tests.support import network_guard
 
@@ -20,6 +21,9 @@ from tests.support.http import Receiver, StatusPage  # noqa: E402
 from tests.support.mariadb import MariaDB, MariaDBMissing  # noqa: E402
 from tests.support.stores import MySQLStores, RemoteServer, SQLiteStores, Store  # noqa: E402
 from tests.support.world import World  # noqa: E402
+
+settings.register_profile("suite", deadline=None)  # no test asserts a time
+settings.load_profile("suite")
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT.parent / "shared" / "samples"
