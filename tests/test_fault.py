@@ -510,7 +510,7 @@ def test_the_database_dies_for_good(own_scene: Scene, own_mariadb: MariaDB) -> N
     scene = own_scene
     scene.receiver.answer("/hook", Answer(500))
     scene.world.flag(scene.server, "critical")
-    worker = scene.cli.start("callback-run", "--max-seconds", "3", env={**ENV, "MONITOR_RETRY_SCHEDULE": "2,2,2,2"})
+    worker = scene.cli.start("callback-run", "--max-seconds", "8", env={**ENV, "MONITOR_RETRY_SCHEDULE": "6,6"})
     eventually(scene.world.attempts, "the first attempt")
     own_mariadb.kill()
     result = worker.wait()
