@@ -18,10 +18,11 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pycurl
@@ -152,10 +153,24 @@ def callback_run(url: str, *args: str, **env: str) -> tuple[float, float]:
     }
     started = time.perf_counter()
     process = subprocess.Popen([str(SCRIPT), "callback-run", "--max-seconds", "600", *args], env=environment)
-    _, status, usage = os.wait4(process.pid, 0)
+    peaks = [0.0]
+    watcher = threading.Thread(target=_watch_peak, args=(process.pid, peaks))
+    watcher.start()
+    status = process.wait()
+    seconds = time.perf_counter() - started
+    watcher.join()
     if status:
         raise SystemExit(f"callback-run ended with {status}")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    return seconds, peaks[-1]
+
+
+def _watch_peak(pid: int, peaks: list[float]) -> None:
+    """Note a process's peak in MB until it ends. (wait4's ru_maxrss of a child begins with its parent's own.)"""
+    with suppress(OSError, IndexError):
+        while True:
+            status = Path(f"/proc/{pid}/status").read_text()
+            peaks.append(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+            time.sleep(0.05)
 
 
 def naive(url: str, base: str, destinations: int, sample: int, ca: str | None) -> float:
