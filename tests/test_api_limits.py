@@ -179,8 +179,8 @@ def test_processes_share_a_bucket_and_one_that_is_killed_harms_nobody(table: Tab
     killed.send_signal(signal.SIGKILL)
     before = killed.communicate(timeout=60)[0].split()
     granted = sum(int(out[-1]) for out in outs) + int(before[-1])
-    # Whoever is overtaken between reading and writing may get a token for nothing, now and then.
-    assert 5000 - 1000 <= granted <= 5000 * 2  # three that do nothing else; measured: 1.2
+    # Whoever is interrupted between reading and writing gives back what the others took meanwhile.
+    assert 5000 - 1000 <= granted <= 5000 * 2  # measured: up to 1.35
     now = time.monotonic_ns()
     assert table.buckets.take(0, 7, Rate.of(0.001, 5000), now) > 0
     assert table.buckets.take(0, 8, Rate.of(1, 1), now) == 0

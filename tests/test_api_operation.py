@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from monitor_cli import migrate
 from monitor_cli.serve.crew import LEADERS, THREADS, WAITING, Crew
 from monitor_cli.serve.gateway import BODY_SECONDS
 from tests.support.cli import Cli
@@ -141,6 +142,33 @@ def test_nothing_is_left_of_a_server_that_ended(start: Callable[..., Serving]):
     assert server.running.terminate().code == 0
     ended = [path for path in mine if path.exists()]
     assert len(ended) <= len(mine) - 2  # others' tests may run beside this one
+
+
+def _mapped(server: Serving) -> set[Path]:
+    """What a worker has in shared memory: its rate limits' file and its metrics' directory."""
+    maps = Path(f"/proc/{children(server)[0]}/maps").read_text()
+    return {Path(path) for path in re.findall(rf"{SHARED}/monitor-cli-[^/\s]+", maps)}
+
+
+def test_what_a_killed_server_left_goes_with_the_next(
+    start: Callable[..., Serving], make_cli: Callable[[str | None], Cli], tmp_path: Path
+):
+    url = f"sqlite:///{tmp_path / 'other.db'}"
+    migrate.upgrade(url)
+    living = start()
+    living(GOOD)
+    killed = Serving(make_cli(url).start("serve-api", "--port", "0", "--workers", "1"))
+    killed(GOOD)
+    kept, left = _mapped(living), _mapped(killed)
+    assert (len(kept), len(left), kept & left) == (2, 2, set())
+    worker = children(killed)[0]
+    killed.running.kill()
+    until(lambda: not Path(f"/proc/{worker}").exists())
+    assert all(path.exists() for path in left)
+    start()
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+    assert living(GOOD).status == 200
 
 
 def test_any_wsgi_server_shares_them_too(cli: Cli, tmp_path: Path):

@@ -61,37 +61,44 @@ class Buckets:
     def wait(self, table: int, name: int, rate: Rate, now: int) -> int:
         """How long until `take` would be granted; takes nothing."""
         at = self._find(table, name)[0]
-        return 0 if at < 0 else max(0, self._full_at(at, rate, now) - now - rate.full + rate.token)
+        return 0 if at < 0 else max(0, _full_at(self._words[at + 1], rate, now) - now - rate.full + rate.token)
 
     def take(self, table: int, name: int, rate: Rate, now: int) -> int:
         """Take a token: 0, or how long until there is one."""
-        at, free = self._find(table, name)
-        full_at = now if at < 0 else self._full_at(at, rate, now)
-        wait = full_at - now - rate.full + rate.token
-        if wait > 0:
-            return wait
-        # Items of a cast memoryview are written in one piece, where struct.pack_into writes zeros first.
-        if at < 0:
-            self._words[free + 1] = full_at + rate.token
-            self._words[free] = name
-        else:
-            self._words[at + 1] = full_at + rate.token
+        for _ in range(_TRIES):
+            at, free, occupant = self._find(table, name)
+            seen = 0 if at < 0 else self._words[at + 1]
+            full_at = _full_at(seen, rate, now)
+            wait = full_at - now - rate.full + rate.token
+            if wait > 0:
+                return wait
+            # Items of a cast memoryview are written in one piece, where struct.pack_into writes zeros first.
+            # Where another worker was quicker, the tokens that it took must not be given back.
+            if at < 0 and self._words[free] == occupant:
+                self._words[free + 1] = full_at + rate.token
+                self._words[free] = name
+                return 0
+            if at >= 0 and self._words[at + 1] == seen:
+                self._words[at + 1] = full_at + rate.token
+                return 0
         return 0
 
-    def _find(self, table: int, name: int) -> tuple[int, int]:
-        """Where the bucket is (-1: nowhere), and the place that a new one would get."""
+    def _find(self, table: int, name: int) -> tuple[int, int, int]:
+        """Where the bucket is (-1: nowhere), and the place that a new one would get, with whose it is now."""
         start = (table * _SETS + name % _SETS) * _WAYS * 2
         row = self._words[start : start + _WAYS * 2].tolist()
         for way in range(0, _WAYS * 2, 2):
             if row[way] == name:
-                return start + way, -1
+                return start + way, -1, name
         times = row[1::2]
-        return -1, start + 2 * times.index(min(times))
+        way = 2 * times.index(min(times))
+        return -1, start + way, row[way]
 
-    def _full_at(self, at: int, rate: Rate, now: int) -> int:
-        full_at = self._words[at + 1]
-        # Later than any token taken now could make it: from before a reboot, or under another rate.
-        return now if full_at > now + rate.full + _LATE_NS else max(full_at, now)
+
+def _full_at(seen: int, rate: Rate, now: int) -> int:
+    """When a bucket is full by what stands in it."""
+    # Later than any token taken now could make it: from before a reboot, or under another rate.
+    return now if seen > now + rate.full + _LATE_NS else max(seen, now)
 
 
 class Table:
@@ -127,6 +134,19 @@ class Table:
                 self._path.unlink()
         os.close(self._file)
         self._file = -1
+
+
+def sweep_tables() -> None:
+    """Remove this user's tables that nobody holds: killed processes left them."""
+    for path in _directory().glob(f"monitor-cli-{os.geteuid()}-" + "[0-9a-f]" * 16):
+        with suppress(OSError):
+            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(file).st_uid == os.geteuid() and _is_at(file, path):
+                    path.unlink()
+            finally:
+                os.close(file)
 
 
 def _directory() -> Path:

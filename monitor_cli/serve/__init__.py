@@ -12,13 +12,11 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from granian import Granian
@@ -30,6 +28,7 @@ from monitor_cli import api
 from monitor_cli.api.metrics import DIRECTORY
 from monitor_cli.config import Settings
 from monitor_cli.logs import configure_logging
+from monitor_cli.serve.counting import take_directory
 from monitor_cli.serve.gateway import Gateway
 from monitor_cli.serve.listening import take_port, take_socket
 
@@ -61,7 +60,8 @@ def run(
     one). Raises MonitorError where it cannot be listened on."""
     with ExitStack() as held:
         place = take_socket(unix_socket, held) if unix_socket else take_port(host, port, held)
-        counted = _metrics_directory(held)
+        counted = take_directory(held)
+        api.sweep_tables()
         held.callback(api.open_table(settings).close)  # the last one to let go of it, so that it is removed
         server = Granian(
             "monitor_cli.api:application",
@@ -84,19 +84,6 @@ def run(
         server.on_startup(lambda: started(place.shown))
         _hold_signals_over_forks()
         server.serve(target_loader=partial(_load, settings, os.getpid(), counted), wrap_loader=False)
-
-
-def _metrics_directory(held: ExitStack) -> str:
-    """Where the workers count: the operator's directory, or one of this server's own, removed with it."""
-    given = os.environ.get(DIRECTORY)
-    if given:
-        return given
-    shared = Path("/dev/shm")
-    return held.enter_context(
-        tempfile.TemporaryDirectory(
-            prefix=f"monitor-cli-{os.geteuid()}-metrics-", dir=shared if os.access(shared, os.W_OK) else None
-        )
-    )
 
 
 def _connections() -> int:
