@@ -159,7 +159,7 @@ def test_many_are_marked_in_few_statements(world: World, database: Store) -> Non
     rows = world.owed(callback)
     assert len(rows) == 200
     assert {(row.wanted, row.told, row.unsure) for row in rows} == {(2, 0, 1)}
-    assert len([s for s in statements if s.startswith(f"INSERT INTO {schema.owed.name} ")]) == 4
+    assert len([s for s in statements if s.startswith(f"INSERT INTO {schema.owed.name} ")]) == 2
 
 
 def test_a_progress_bar_on_a_terminal(scene: Scene, cli: Cli) -> None:

@@ -26,7 +26,7 @@ def events(text: str) -> Iterator[str]:
         match call.func:
             case ast.Attribute(value=ast.Name(id="log"), attr=level) if level in _LEVELS:
                 yield from _named(call.args[_LEVELS[level]])
-            case ast.Name(id=function) if function in _REPORTS:
+            case ast.Name(id=function) if function in _REPORTS and "cli.report_output" not in text:  # another Report
                 for argument in call.args[_REPORTS[function]]:
                     if not isinstance(argument, ast.Name):  # _reports hands its own names on
                         yield from _named(argument)

@@ -126,7 +126,7 @@ def servers(conn: Connection, since: int, *, said: bool = False) -> Iterator[Ser
 def _removed(conn: Connection, since: int, ids: Iterable[int], columns: str) -> Iterator[Server]:
     gone = text(
         f"SELECT m.id, l.server_id, l.name, l.channel_id, {columns} FROM "
-        f"(SELECT DISTINCT monitor_id AS id FROM {change.name} WHERE monitor_id IN :ids) m {_JOINS} ORDER BY m.id"
+        f"(SELECT DISTINCT monitor_id AS id FROM {change.name} WHERE monitor_id IN (:ids)) m {_JOINS} ORDER BY m.id"
     ).bindparams(ids_parameter("ids"))
     for some in chunks(ids):
         for row in conn.execute(gone, {"since": since, "ids": some}):
