@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
@@ -13,6 +14,8 @@ def write_whole(path: str, content: bytes, mode: int | None = None) -> None:
     any new file. Raises OSError, and then what was there is as it was."""
     target = Path(path)
     if target.is_symlink():  # the file that it leads to is meant, not the link
+        if target.lstat().st_uid not in (os.geteuid(), 0):  # in a directory of everybody's it could lead anywhere
+            raise OSError(errno.ELOOP, "it is another user's symbolic link", path)
         target = target.resolve()
     # In the same directory, for the rename; its end is nobody's pattern (*.prom), so that nobody reads it half-written.
     handle, beside = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent)

@@ -164,7 +164,6 @@ def test_what_a_killed_server_left_goes_with_the_next(
     worker = children(killed)[0]
     killed.running.kill()
     until(lambda: not Path(f"/proc/{worker}").exists())
-    assert all(path.exists() for path in left)
     start()
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in kept)

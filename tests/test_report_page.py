@@ -313,3 +313,15 @@ def strings(value: Any) -> Iterator[str]:
     elif isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from strings(part)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's link")
+def test_another_users_link_is_not_followed(tmp_path: Path) -> None:
+    """In a directory that everybody may write to, it could lead to any file that we may write."""
+    precious, link = tmp_path / "precious", tmp_path / "link.prom"
+    precious.write_text("old")
+    link.symlink_to(precious)
+    os.lchown(link, 65534, 65534)
+    with pytest.raises(OSError, match="another user's symbolic link"):
+        write_whole(str(link), b"new", 0o644)
+    assert (precious.read_text(), sorted(tmp_path.iterdir())) == ("old", [link, precious])

@@ -687,3 +687,27 @@ def test_no_file_left_for_a_socket_is_our_fault(transport: Transport) -> None:
         for one in held:
             one.close()
     assert (answer.http_status, answer.arrived, answer.local) == (None, False, "resources")
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 500 No\r\n"])
+def test_an_endless_chunk_extension_is_cut_off(transport: Transport, head: bytes) -> None:
+    """libcurl tells nobody of it. What was read of the answer decides, and the next request is none of its business."""
+    sent = 0
+
+    def flood(server: socket.socket) -> None:
+        nonlocal sent
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n1;")
+            while sent < 200_000_000:
+                connection.sendall(b"q" * 65536)
+                sent += 65536
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=flood, args=(server,))
+        thread.start()
+        answer = send(transport, f"http://127.0.0.1:{server.getsockname()[1]}/", body=b"x", seconds=20)
+        thread.join(30)
+    assert answer.http_status == int(head[9:12])
+    assert sent < 50_000_000

@@ -166,14 +166,15 @@ def _open(path: Path) -> int:
     ValueError where it is not ours."""
     for _ in range(_TRIES):
         try:
-            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             _make(path)
             continue
         try:
+            _check_owner(file)  # before the lock, which another user could hold for ever
             fcntl.flock(file, fcntl.LOCK_SH)
             if _is_at(file, path):  # else its last holder removed it meanwhile
-                _check(file)
+                _check_content(file)
                 return file
         except BaseException:
             os.close(file)
@@ -202,10 +203,13 @@ def _is_at(file: int, path: Path) -> bool:
         return False
 
 
-def _check(file: int) -> None:
+def _check_owner(file: int) -> None:
     """Another user may have put a file there (the directory is everybody's): it must be ours alone."""
     found = os.fstat(file)
     if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise ValueError("it belongs to another user, or others may open it")
-    if found.st_size != _SIZE or os.pread(file, len(_MAGIC), 0) != _MAGIC:
+
+
+def _check_content(file: int) -> None:
+    if os.fstat(file).st_size != _SIZE or os.pread(file, len(_MAGIC), 0) != _MAGIC:
         raise ValueError("it is not a table of ours; remove it")

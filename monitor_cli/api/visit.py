@@ -38,9 +38,10 @@ class Visit:
 
     def request_id(self) -> str:
         """The id that the client, or a proxy, gave it in X-Request-Id where that is well-formed, else a new one. A key
-        put there by mistake is none: ids reach the log."""
+        put there by mistake is none: ids reach the log. Where no key was understood, any id may be one."""
         given = self._given_id
-        if given and _GIVEN_ID.fullmatch(given) and (self.key is None or self.key not in given.encode()):
+        known = given and self.key is not None and self.key.lower() not in given.lower().encode()
+        if given and known and _GIVEN_ID.fullmatch(given):
             return given
         return os.urandom(8).hex()
 

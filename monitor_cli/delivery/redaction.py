@@ -146,7 +146,7 @@ _MEANINGS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def _raw_spans(body: bytes, hidden: Sequence[bytes]) -> list[tuple[int, int]]:
-    return [(at, at + len(form)) for form in hidden for at in _places(body, form)]
+    return [span for form in hidden for span in _places(body, form)]
 
 
 def _plain_spans(body: bytes, hidden: Sequence[bytes], cut: bool) -> list[tuple[int, int]]:
@@ -154,7 +154,7 @@ def _plain_spans(body: bytes, hidden: Sequence[bytes], cut: bool) -> list[tuple[
     if cut:
         body = _CUT_ESCAPE.sub(b"", body)
     plain, starts = _plain(body)
-    found = [(at, at + len(form)) for form in hidden for at in _places(plain, form)]
+    found = [span for form in hidden for span in _places(plain, form)]
     if cut:
         found += [(len(plain) - length, len(plain)) for form in hidden if (length := _begun(plain, form))]
     return [
@@ -166,12 +166,18 @@ def _plain_spans(body: bytes, hidden: Sequence[bytes], cut: bool) -> list[tuple[
     ]
 
 
-def _places(body: bytes, form: bytes) -> list[int]:
-    places, at = [], body.find(form)
-    while at >= 0:
-        places.append(at)
-        at = body.find(form, at + 1)
-    return places
+def _places(body: bytes, form: bytes) -> list[tuple[int, int]]:
+    """What of the text is covered by a form, also where it overlaps itself. From each place to the furthest that it
+    touches: a customer who answers with a single letter 4 000 times must not hold up the others."""
+    spans, length = [], len(form)
+    start = body.find(form)
+    while start >= 0:
+        last = start
+        while (further := body.rfind(form, last + 1, last + 2 * length)) > last:
+            last = further
+        spans.append((start, last + length))
+        start = body.find(form, last + length)
+    return spans
 
 
 def _begun(body: bytes, form: bytes) -> int:

@@ -22,6 +22,7 @@ import pycurl
 from monitor_cli import __version__
 from monitor_cli.outbound.addresses import Policy, refusal
 from monitor_cli.outbound.faults import fault_words
+from monitor_cli.outbound.meter import Meter
 from monitor_cli.outbound.url import Target
 
 USER_AGENT = f"monitor-cli/{__version__}"
@@ -175,6 +176,8 @@ class Transport:
         self._multi.setopt(pycurl.M_MAXCONNECTS, pool)
         self._epoll = select.epoll()
         self._watched: set[int] = set()
+        self._meter = Meter(2 * ANSWER_LIMIT)
+        self._cut: list[tuple[Any, Answer | None]] = []
         self._timer: float | None = None
         self._added: list[_Transfer] = []  # taken, and not driven yet
         self._added_at = 0.0
@@ -216,6 +219,8 @@ class Transport:
                 self._drain_wake()
             else:
                 self._multi.socket_action(fd, _action(events))
+                if self._meter.over(fd):
+                    self._cut_off(fd)
         if self._timer is not None and self._timer <= time.monotonic():
             self._timer = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
@@ -310,6 +315,7 @@ class Transport:
         if event == pycurl.POLL_REMOVE:
             if fd in self._watched:
                 self._watched.discard(fd)
+                self._meter.end(fd)
                 with contextlib.suppress(OSError):  # libcurl may have closed it already
                     self._epoll.unregister(fd)
             return
@@ -318,7 +324,15 @@ class Transport:
             self._epoll.modify(fd, mask)
         else:
             self._watched.add(fd)
+            self._meter.begin(fd)
             self._epoll.register(fd, mask)
+
+    def _cut_off(self, fd: int) -> None:
+        """End what goes on without end and without libcurl's telling us."""
+        for transfer in list(self._flying.values()):
+            if transfer.curl.getinfo(pycurl.ACTIVESOCKET) == fd:
+                transfer.flooded = True
+                self._cut.append(self._finish(transfer.curl, pycurl.E_WRITE_ERROR, ""))
 
     def _set_timer(self, millis: int) -> None:
         self._timer = None if millis < 0 else time.monotonic() + millis / 1000
@@ -331,6 +345,8 @@ class Transport:
     def _finished(self) -> list[tuple[Any, Answer | None]]:
         answers: list[tuple[Any, Answer | None]] = [(key, None) for key in self._late]
         self._late.clear()
+        answers += self._cut
+        self._cut = []
         while True:
             queued, good, bad = self._multi.info_read()
             answers += [self._finish(curl, None, "") for curl in good]
