@@ -387,3 +387,19 @@ def test_all_that_a_value_covers_is_struck_out(noise: bytes, values: list[str]) 
     }
     kept = bytes(byte for at, byte in enumerate(body) if at not in covered)
     assert redact(body, (), values, cut=False).replace(b"***", b"") == kept
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab"])
+@pytest.mark.parametrize("after", ["", "c", "cd"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_value_in_base64_is_struck_out(before: str, after: str, encode: Callable[[bytes], bytes]) -> None:
+    value = "s3cr+t/Val?ue>9~zz"
+    kept = redact(encode(f"{before}{value}{after}".encode()), (), [value], cut=False)
+    assert b"***" in kept
+    assert len(kept) <= 3 + 10  # no more of it than the ends, which are others' as well
+
+
+def test_a_value_in_hexadecimal_is_struck_out() -> None:
+    value = "s3cr+t/Val?ue>9~zz"
+    for text in (value.encode().hex(), value.encode().hex().upper()):
+        assert redact(f"<{text}>".encode(), (), [value], cut=False) == b"<***>"

@@ -11,7 +11,7 @@ import base64
 import binascii
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ _ESCAPE = re.compile(
 _MARKS = re.compile(rb"[%\\&]")
 _CUT_ESCAPE = re.compile(rb"(?:%[0-9A-Fa-f]?|\\(?:x[0-9A-Fa-f]?|u[0-9A-Fa-f]{0,3})?|&[#A-Za-z0-9]{0,31})\Z")
 _BLANKS = bytes.maketrans(b"+\t", b"  ")  # a form's + is a blank
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")  # RFC 4648 section 5
+_SHORTEST_CODE = 8  # shorter ones are words of their own
 _ROUNDS = 4  # JSON in a form in HTML, and one to spare
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9-]*[ \t]+(?P<credentials>\S.*)")
 _SCHEMES = ("bearer", "basic", "token", "digest", "apikey", "key")
@@ -61,6 +63,7 @@ def _hidden(secrets: tuple[str, ...], values: tuple[str, ...]) -> _Hidden | None
     raw = {form for word in words for form in _encoded(word)}
     plain = {_plain(form)[0].rstrip(b"\\") for form in raw}  # a last backslash would escape the quote after it
     plain = {form for form in plain if form.strip()}
+    raw |= {form for word in raw for form in _recoded(word)}
     return _Hidden(tuple(raw), tuple(plain), min(map(len, raw | plain))) if raw else None
 
 
@@ -69,6 +72,19 @@ def _encoded(word: str) -> tuple[bytes, bytes, bytes]:
     character then."""
     latin = word.encode("latin-1", "replace")
     return word.encode("utf-8", "replace"), latin, latin.decode("utf-8", "replace").encode()
+
+
+def _recoded(word: bytes) -> Iterator[bytes]:
+    """In hexadecimal, and in base64 wherever it stands in what is encoded: from each of three places in a group of
+    three bytes, without the characters that share bits with its neighbours."""
+    yield word.hex().encode()
+    yield word.hex().upper().encode()
+    for before in range(3):
+        whole = base64.b64encode(bytes(before) + word).rstrip(b"=")
+        own = whole[(before * 8 + 5) // 6 : len(whole) - ((before + len(word)) % 3 > 0)]
+        if len(own) >= _SHORTEST_CODE:
+            yield own
+            yield own.translate(_URL_SAFE)
 
 
 def _parts(text: str) -> list[str]:
