@@ -80,6 +80,7 @@ def test_worst_first_since_when_why_and_whom_it_concerns(cli: Cli, world: World)
     first = world.flag(1, "critical", **INCIDENT)
     backup = world.server(channel=1, region="ka", region_code="KA")  # of the same numbers
     world.flag(backup, "warning")
+    time.sleep(0.005)  # another millisecond
     world.flag(3, "warning", source="load")
     world.flag(2, "critical", source=None)
     picture = cli.ok("status", "--json").json
