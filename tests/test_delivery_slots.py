@@ -180,6 +180,41 @@ def test_what_waits_over_a_second_leaves_its_fast_slot() -> None:
     assert (lanes.free, len(lanes)) == (2, 0)
 
 
+def served(lanes: Lanes, clock: Clock, count: int, seconds: float) -> None:
+    for number in range(count):
+        lanes.enter(("served", number))
+        clock.now += seconds
+        lanes.leave(("served", number))
+
+
+@pytest.mark.parametrize(
+    ("slots", "answers", "usual", "held", "patience"),
+    [
+        (64, 100, 0.01, 60, 0.25),  # slots are short, and others are answered at once
+        (64, 100, 0.1, 60, 0.5),
+        (64, 100, 0.5, 60, 1.0),  # others take as long
+        (64, 100, 0.01, 30, 1.0),  # there are enough slots
+        (64, 20, 0.01, 60, 1.0),  # nothing is known of the others yet
+        (8, 100, 0.01, 8, 1.0),  # who has few slots means them
+    ],
+)
+def test_who_waits_for_nothing_leaves_sooner_where_slots_are_short(
+    slots: int, answers: int, usual: float, held: int, patience: float
+) -> None:
+    clock = Clock()
+    lanes = Lanes(slots, 100, clock)
+    served(lanes, clock, answers, usual)
+    began = clock.now
+    for key in range(held):
+        lanes.enter(key)
+    clock.now = began + patience - 0.01
+    lanes.move_slow()
+    assert lanes.free == slots - held
+    clock.now = began + patience + 0.01
+    lanes.move_slow()
+    assert lanes.free == slots
+
+
 def test_who_enters_and_leaves_the_slow_lane_is_told() -> None:
     clock, told = Clock(), []
     lanes = Lanes(3, 1, clock, slowed=lambda key, more: told.append((key, more)))

@@ -18,6 +18,8 @@ from monitor_cli.store.claims import Candidate
 PER_ACCOUNT = 4
 PER_DESTINATION = 64
 SLOW_AFTER_SECONDS = 1.0
+# Where many slots are nearly used up, so long a wait beside what answers usually take is a wait for nothing.
+EARLY_TIMES, EARLY_SECONDS, EARLY_SLOTS, EARLY_ANSWERS = 5, 0.25, 32, 64
 NAMED = 8  # an account that holds so many is left out of the next look; fewer are not worth naming
 _FOREIGN = 200  # pairs left to other processes that are kept in mind
 
@@ -162,6 +164,8 @@ class Lanes:
     ) -> None:
         self.fast_limit, self.slow_limit, self._clock = fast, slow, clock
         self._moved = slowed
+        self._usual = 0.0  # seconds that a request stays in a fast slot, the newest counting most
+        self._left = 0
         self._fast: OrderedDict[Any, float] = OrderedDict()
         self._slow: set[Any] = set()
 
@@ -177,19 +181,30 @@ class Lanes:
         self._fast[key] = self._clock()
 
     def leave(self, key: Any) -> None:
-        if self._fast.pop(key, None) is None and key in self._slow:
+        entered = self._fast.pop(key, None)
+        if entered is not None:
+            self._left += 1
+            self._usual += (self._clock() - entered - self._usual) / min(self._left, EARLY_ANSWERS)
+        elif key in self._slow:
             self._slow.remove(key)
             self._moved(key, -1)
 
     def move_slow(self) -> None:
-        """Move what has waited for over a second to the slow lane, as far as that has room."""
-        late = self._clock() - SLOW_AFTER_SECONDS
+        """Move what has waited for over a second to the slow lane, as far as that has room; earlier where slots are
+        short and others are answered much sooner."""
+        late = self._clock() - self._patience()
         for key, entered in list(self._oldest()):
             if entered > late or len(self._slow) >= self.slow_limit:
                 return
             del self._fast[key]
             self._slow.add(key)
             self._moved(key, 1)
+
+    def _patience(self) -> float:
+        short = self.fast_limit >= EARLY_SLOTS and self.free < self.fast_limit // 4
+        if not short or self._left < EARLY_ANSWERS:
+            return SLOW_AFTER_SECONDS
+        return min(SLOW_AFTER_SECONDS, max(EARLY_SECONDS, EARLY_TIMES * self._usual))
 
     def _oldest(self) -> Sequence[tuple[Any, float]]:
         return list(self._fast.items())[:64]
