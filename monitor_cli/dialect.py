@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     BindParameter,
     Connection,
+    FromClause,
     Insert,
     Select,
     String,
@@ -24,6 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import UserDefinedType
+
+S = TypeVar("S", bound=Select[Any])
 
 
 def is_mysql(conn: Connection) -> bool:
@@ -118,6 +121,14 @@ def among(column: ColumnElement[int], ids: Iterable[int]) -> ColumnElement[bool]
     return column.op("IN", is_comparison=True)(tuple_(ids_parameter("ids", ids)))
 
 
+def by_index(query: S, table: FromClause, index: str) -> S:
+    """The SELECT, which has to use this index of a table on MySQL: the optimizer's own choice may be to scan all of it,
+    after a burst into a small table (its statistics are stale) or where the end of another index looks near."""
+    for dialect in ("mysql", "mariadb"):
+        query = query.with_hint(table, f"FORCE INDEX ({index})", dialect)
+    return query
+
+
 def whole_rows(conn: Connection, query: Select[Any]) -> Sequence[Sequence[Any]]:
     """All rows of a SELECT of numbers and text that has no order. From MySQL they come as one JSON text: a driver in
     Python takes a microsecond for each value. Where that is more than the server lets one value be, they come as rows.
@@ -190,8 +201,7 @@ def _gathered(conn: Connection, row: str, mark: str) -> str:
 
 def exact(conn: Connection, column: Any) -> ColumnElement[Any]:
     """A text column of a table (NULL as '') so that it groups byte for byte; `exact_text` reads what comes."""
-    name = f"COALESCE({column.table.name}.{column.name}, '')"
-    return literal_column(f"CAST(CONVERT({name} USING utf8mb4) AS BINARY)" if is_mysql(conn) else name)
+    return literal_column(_packable(conn, f"{column.table.name}.{column.name}"))
 
 
 def exact_text(value: bytes | str) -> str:
@@ -202,12 +212,8 @@ def exact_text(value: bytes | str) -> str:
 def group_key(conn: Connection, *columns: Any) -> ColumnElement[Any]:
     """What several text columns (NULL as '') group by, byte for byte, where there are very many rows: long values make
     temporary tables on disk of MySQL's. `group_key_of` gives the same of known values."""
-    names = [f"COALESCE({column.table.name}.{column.name}, '')" for column in columns]
-    if is_mysql(conn):
-        return literal_column(
-            f"UNHEX(MD5(CONCAT_WS(X'1F', {', '.join(f'CONVERT({n} USING utf8mb4)' for n in names)})))"
-        )
-    return literal_column(" || char(31) || ".join(names))
+    values = _joined(conn, VALUE_END, [_packable(conn, f"{c.table.name}.{c.name}") for c in columns])
+    return literal_column(f"UNHEX(MD5({values}))" if is_mysql(conn) else values)
 
 
 def group_key_of(conn: Connection, *values: str) -> bytes | str:

@@ -8,6 +8,7 @@ from enum import IntEnum
 from operator import eq
 from typing import NamedTuple, overload
 
+DAY_MS = 24 * 3600 * 1000
 LOAD = "load"  # stands in the history as the source of a change that a channel's load made; no source's name
 
 
@@ -35,6 +36,11 @@ class Type(IntEnum):
     def read(cls, word: str | None) -> Type | None:
         """The type that a final_status column means, without regard to case; None for NULL or an unknown word."""
         return _BY_WORD.get(word.strip().lower()) if word else None
+
+
+def word_of(kind: Type | None) -> str:
+    """A type as people read it, where it may be none that we know."""
+    return "unknown" if kind is None else kind.word
 
 
 _BY_WORD = {t.word: t for t in Type}

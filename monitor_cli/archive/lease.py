@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -48,8 +46,7 @@ def held(database: Database, clock: Callable[[], float] = time.monotonic) -> Ite
     with database.read() as conn:
         if leases.is_held(conn, NAME):
             raise Busy("another archive run is at work")
-    owner = f"{socket.gethostname()} {os.getpid()}"
-    token = database.transact(lambda conn: leases.take(conn, NAME, owner, LENGTH_MS))
+    token = database.transact(lambda conn: leases.take(conn, NAME, leases.holder(), LENGTH_MS))
     if token is None:
         raise Busy("another archive run is at work")
     try:

@@ -19,11 +19,11 @@ from monitor_cli.cli.inputs import progress, read_time, reads
 from monitor_cli.cli.output import confirm, print_rows, yes_option
 from monitor_cli.errors import OutsideError
 from monitor_cli.schema import PREFIX
+from monitor_cli.types import DAY_MS
 from monitor_cli.words import iso
 
 log = logging.getLogger(__name__)
 
-_DAY_MS = 86_400_000
 _TABLE = ("table", "day", "rows", "file")
 
 
@@ -33,7 +33,7 @@ def _read_age(text: str) -> int:
     before_at, now = read_time(text), int(time.time() * 1000)
     if before_at > now:
         raise ValueError(f"{text!r} lies in the future")
-    return before_at - before_at % _DAY_MS if text[-1:] in "dw" and before_at <= now - _DAY_MS else before_at
+    return before_at - before_at % DAY_MS if text[-1:] in "dw" and before_at <= now - DAY_MS else before_at
 
 
 @click.group(invoke_without_command=True)

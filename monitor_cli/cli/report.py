@@ -19,8 +19,9 @@ from monitor_cli.dialect import now_ms
 from monitor_cli.errors import UsageError
 from monitor_cli.reports import availability, deliveries, incidents
 from monitor_cli.reports.history import Past
-from monitor_cli.reports.window import DAY_MS, Window, month, read_zone
+from monitor_cli.reports.window import Window, month, read_zone
 from monitor_cli.store import accounts, past
+from monitor_cli.types import DAY_MS
 
 _DAYS = 30  # of a window whose beginning is not said
 CELLS = 360  # parts of a timeline: of a month, two hours each

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import click
@@ -54,11 +53,7 @@ def show(report: Report, form: str) -> None:
 
 def shown_time(at: int | None, window: Window) -> str:
     """A moment for people, by the window's clock: 2026-10-01 00:00:00+05:30."""
-    return "" if at is None else local_time(at, window).isoformat(" ", timespec="seconds")
-
-
-def local_time(at: int, window: Window) -> datetime:
-    return window.local(at)
+    return "" if at is None else window.local(at).isoformat(" ", timespec="seconds")
 
 
 # --- JSON, CSV --------------------------------------------------------------------------------------------------------
@@ -112,7 +107,7 @@ def _csv_line(values: Sequence[Any]) -> None:
 
 def _csv_value(key: str, value: Any, window: Window) -> Any:
     if key in _TIMES and value is not None:
-        return local_time(value, window).isoformat(timespec="milliseconds")
+        return window.local(value).isoformat(timespec="milliseconds")
     if isinstance(value, bool):
         return "yes" if value else "no"
     return value

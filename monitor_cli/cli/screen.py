@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from monitor_cli.cli.output import cell
-from monitor_cli.types import Type
 
 _HOME, _CLEAR, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
 _COLOURS: dict[str, dict[str, Any]] = {
@@ -32,11 +31,6 @@ def on_terminal() -> bool:
 def coloured() -> bool:
     """Whether colour is wanted: on a terminal, unless NO_COLOR is set (https://no-color.org)."""
     return on_terminal() and not os.environ.get("NO_COLOR")
-
-
-def word_of(kind: Type | None) -> str:
-    """A type as people read it."""
-    return "unknown" if kind is None else kind.word
 
 
 def paint(text: str, word: str) -> str:

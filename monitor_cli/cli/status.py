@@ -10,13 +10,13 @@ import click
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import Decimal, WholeNumber
 from monitor_cli.cli.output import cell, json_option
-from monitor_cli.cli.screen import columns, fitted, on_terminal, redraw, table, word_of
+from monitor_cli.cli.screen import columns, fitted, on_terminal, redraw, table
 from monitor_cli.errors import DatabaseAway
 from monitor_cli.health.picture import NOBODY, Cause, Picture, Place, Server, severity, take
 from monitor_cli.safetext import to_json
 from monitor_cli.store.overview import Owed
 from monitor_cli.store.reports import State
-from monitor_cli.types import Type, worst
+from monitor_cli.types import Type, word_of, worst
 from monitor_cli.words import elapsed, iso, many
 
 _SHOWN = 50

@@ -10,7 +10,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 from monitor_cli.reports.markup import Html, join, tag
-from monitor_cli.reports.window import DAY_MS, Window, days
+from monitor_cli.reports.window import Window, days
+from monitor_cli.types import DAY_MS
 
 LEVELS = ("", "operational", "warning", "critical")
 UNKNOWN_LEVEL = 0

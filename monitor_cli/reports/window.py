@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-DAY_MS = 24 * 3600 * 1000
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})")
 
 

@@ -28,9 +28,9 @@ from sqlalchemy import (
     select,
 )
 
-from monitor_cli.dialect import among, greatest, insert_rows, upsert
+from monitor_cli.dialect import among, by_index, greatest, insert_rows, upsert
 from monitor_cli.schema import attempt, callback, change, condition, delivery, monitor, owed
-from monitor_cli.types import LOAD
+from monitor_cli.types import DAY_MS, LOAD
 
 TableName = Literal["attempt", "delivery", "change"]
 TABLES: dict[TableName, Table] = {"attempt": attempt, "delivery": delivery, "change": change}
@@ -39,7 +39,6 @@ TABLES: dict[TableName, Table] = {"attempt": attempt, "delivery": delivery, "cha
 ARCHIVED = "archived"
 """The kind of the condition that says until when a table's rows may have left."""
 
-DAY_MS = 86_400_000
 BLOCK = 20_000  # rows looked at in one statement
 _CLOSED = ("done", "failed")
 
@@ -203,6 +202,4 @@ def _newest(of: FromClause, index: str, order: ColumnElement[Any], same: ColumnE
     MySQL answers by going through all the older ones."""
     query: Select[tuple[int]] = select(of.c.id).where(same).order_by(order.desc(), of.c.id.desc()).limit(1)
     table = change if index == "monitor_created" else delivery
-    for dialect in ("mysql", "mariadb"):
-        query = query.with_hint(of, f"FORCE INDEX (ix_{table.name}_{index})", dialect)
-    return query
+    return by_index(query, of, f"ix_{table.name}_{index}")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, func, not_, select, text, tuple_, update
 
-from monitor_cli.dialect import among, ids_parameter, is_mysql, joined_lines, now_ms, short_rows, whole_rows
+from monitor_cli.dialect import among, by_index, ids_parameter, is_mysql, joined_lines, now_ms, short_rows, whole_rows
 from monitor_cli.schema import callback, delivery, number, owed, subscription
 from monitor_cli.store.channels import chunks, types_of, whole_numbers
 from monitor_cli.types import Region, Type, Unit
@@ -135,8 +135,7 @@ def due_candidates(
         .order_by(delivery.c.due_at)
         .limit(limit)
     )
-    for dialect in ("mysql", "mariadb"):
-        query = query.with_hint(delivery, "FORCE INDEX (ix_infi_voice_monitor_delivery_due_at)", dialect)
+    query = by_index(query, delivery, "ix_infi_voice_monitor_delivery_due_at")
     if other_than:
         query = query.where(not_(among(callback.c.account_id, sorted(other_than))))
     if full:
@@ -242,11 +241,9 @@ def _ours(conn: Connection, ids: Sequence[int], token: str) -> list[_Taken]:
         )
         .where(among(delivery.c.id, ids), delivery.c.lease_token == token)
     )
-    for dialect in ("mysql", "mariadb"):
-        query = query.with_hint(delivery, "FORCE INDEX (PRIMARY)", dialect)
     count = len(_TAKEN)
     # By id, since a platform's view may have more than one row for an account.
-    found = {row[0]: row for row in whole_rows(conn, query)}
+    found = {row[0]: row for row in whole_rows(conn, by_index(query, delivery, "PRIMARY"))}
     return [_joined(row[:count], row[count:]) for row in found.values()]
 
 

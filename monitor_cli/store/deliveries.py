@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, func, select
 
 from monitor_cli.db import AnyRow
-from monitor_cli.dialect import among
+from monitor_cli.dialect import among, by_index
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import account, attempt, callback, delivery
 from monitor_cli.store import accounts
@@ -99,9 +99,7 @@ def _chosen(choice: Choice, ids: Sequence[int] | None, limit: int) -> Select[Any
     if choice.until_at is not None:
         wanted.append(delivery.c.created_at <= choice.until_at)
     query = _deliveries().where(*wanted).order_by(newest, delivery.c.id.desc()).limit(limit)
-    for dialect in ("mysql", "mariadb"):
-        query = query.with_hint(delivery, f"FORCE INDEX ({index % delivery.name})", dialect)
-    return query
+    return by_index(query, delivery, index % delivery.name)
 
 
 def _deliveries() -> Select[Any]:

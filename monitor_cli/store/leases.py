@@ -5,7 +5,9 @@ A lease whose holder died ends by itself. A holder that wakes up late finds its 
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 
 from sqlalchemy import ColumnElement, Connection, and_, case, select, update
 
@@ -16,6 +18,11 @@ CONCERNED = "planning"
 """For `alone`: a plan, and whoever changes whom a plan concerns (enabling, subscribing, removing, replaying). A plan
 reads callbacks and subscriptions without a lock: without turns, what is planned while somebody is being enabled or
 subscribed is seen by neither side."""
+
+
+def holder() -> str:
+    """This process, as people find it again: its host and its id."""
+    return f"{socket.gethostname()} {os.getpid()}"
 
 
 def is_held(conn: Connection, name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, literal, select, text, update
 
-from monitor_cli.dialect import among, insert_rows, is_mysql, now_ms, whole_rows
+from monitor_cli.dialect import among, by_index, insert_rows, is_mysql, now_ms, whole_rows
 from monitor_cli.schema import attempt, callback, delivery, owed
 from monitor_cli.types import Type, Unit
 
@@ -123,9 +123,7 @@ def _ours(conn: Connection, settlements: Sequence[Settlement]) -> dict[tuple[int
     leases = {s.lease for s in settlements}
     d = delivery.c
     query = select(d.id, d.lease_token, d.rearmed).where(among(d.id, sorted({key for key, _ in leases})))
-    for dialect in ("mysql", "mariadb"):
-        query = query.with_hint(delivery, "FORCE INDEX (PRIMARY)", dialect)
-    rows = whole_rows(conn, query.with_for_update())
+    rows = whole_rows(conn, by_index(query, delivery, "PRIMARY").with_for_update())
     return {(key, token): rearmed for key, token, rearmed in rows if (key, token) in leases}
 
 

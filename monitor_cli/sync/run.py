@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
-import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -71,8 +69,7 @@ def synchronise(
     with database.read() as conn:
         if leases.is_held(conn, LEASE):
             return Outcome(busy=True)
-    owner = f"{socket.gethostname()} {os.getpid()}"
-    token = database.transact(lambda conn: leases.take(conn, LEASE, owner, LEASE_MS))
+    token = database.transact(lambda conn: leases.take(conn, LEASE, leases.holder(), LEASE_MS))
     if token is None:
         return Outcome(busy=True)
     try:

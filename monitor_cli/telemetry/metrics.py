@@ -11,7 +11,7 @@ from prometheus_client import Metric as Metric
 from monitor_cli.db import Connection
 from monitor_cli.store import backlog, overview, reports
 from monitor_cli.telemetry.textfile import gauge, gauges
-from monitor_cli.types import Type
+from monitor_cli.types import Type, word_of
 
 
 class Ran(NamedTuple):
@@ -52,9 +52,9 @@ def sync_state(conn: Connection) -> Iterator[Metric]:
     )
     text = "When the source was read well last."
     yield gauges("monitor_cli_source_last_good_timestamp_seconds", text, "source", good)
-    types = {kind.word if kind is not None else "unknown": 0 for kind in (*Type, None)}
+    types = {word_of(kind): 0 for kind in (*Type, None)}
     for one in overview.counts(conn):
-        types[one.type.word if one.type is not None else "unknown"] += one.servers
+        types[word_of(one.type)] += one.servers
     yield gauges("monitor_cli_servers", "Servers by type.", "type", ((kind, count) for kind, count in types.items()))
     lasting = [one.kind for one in backlog.conditions(conn)]
     yield gauge("monitor_cli_unknown_words", "Status words that are not known.", lasting.count("word"))
