@@ -92,13 +92,18 @@ def seed(url: str, owed: int, base: str, destinations: int, numbers: int = 5) ->
 def _callback(i: int, scheme: str, port: str, destinations: int, now: int) -> dict[str, object]:
     which = zlib.crc32(b"%d" % i) % destinations  # customers do not come sorted by host
     host = f"127.0.{1 + which // 100}.{1 + which % 100}"
+    return callback_row(i, i, f"{scheme}://{host}:{port}/hook/{i}", f"{host}:{port}", now)
+
+
+def callback_row(i: int, account: int, url: str, destination: str, now: int) -> dict[str, object]:
+    """A callback that is sent JSON, as it stands in its table."""
     return {
         "id": i,
-        "account_id": i,
+        "account_id": account,
         "title": "t",
         "name": f"c{i}",
-        "url": f"{scheme}://{host}:{port}/hook/{i}",
-        "destination": f"{host}:{port}",
+        "url": url,
+        "destination": destination,
         "headers": "[]",
         "raw_json": 1,
         "active": 1,

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import insert, text, update
 
-from benchmarks.delivery import BATCH, SECRET, callback_run, flag_all, versions
+from benchmarks.delivery import BATCH, callback_row, callback_run, flag_all, versions
 from benchmarks.receivers import nginx
 from monitor_cli import migrate, schema
 from monitor_cli.db import Database
@@ -126,21 +126,7 @@ def seed(url: str, callbacks: list[tuple[int, str, int, str]]) -> Database:
 
 
 def _callback(i: int, account: int, host: str, port: int, path: str, now: int) -> dict[str, object]:
-    return {
-        "id": i,
-        "account_id": account,
-        "title": "t",
-        "name": f"c{i}",
-        "url": f"http://{host}:{port}{path}",
-        "destination": f"{host}:{port}",
-        "headers": "[]",
-        "raw_json": 1,
-        "active": 1,
-        "hears_from": 0,
-        "secret": SECRET,
-        "created_at": now,
-        "modified_at": now,
-    }
+    return callback_row(i, account, f"http://{host}:{port}{path}", f"{host}:{port}", now)
 
 
 def _host(i: int) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import pty
-import subprocess
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
 from monitor_cli import schema
-from tests.support.cli import SCRIPT, Cli
+from tests.support.cli import Cli
 from tests.support.stores import Store
 from tests.support.world import World
 
@@ -160,19 +157,8 @@ def test_list_says_what_waits_for_a_run(cli: Cli, world: World, acme: int) -> No
     world.flag(server, "critical")
     cli("callback", "list").quiet()
     assert cli.ok("-v", "callback", "list").err == "changes.waiting servers=1\n"
-    main, terminal = pty.openpty()
-    done = subprocess.run(
-        [str(SCRIPT), "callback", "list"],
-        stdin=subprocess.DEVNULL,
-        stdout=terminal,
-        stderr=subprocess.PIPE,
-        env=cli.environment(),
-        timeout=60,
-        text=True,
-    )
-    os.close(terminal)
-    os.close(main)
-    assert (done.returncode, done.stderr) == (0, "no callbacks\n1 change waits for callback-run\n")
+    done = cli.on_terminal("callback", "list")
+    assert (done.code, done.err) == (0, "no callbacks\n1 change waits for callback-run\n")
 
 
 def test_edit_changes_what_is_named(cli: Cli, world: World, acme: int) -> None:

@@ -393,19 +393,8 @@ def test_an_empty_list_says_so_on_a_terminal_only(cli: Cli) -> None:
     for command, words in (["server", "list"], "no servers"), (["callback", "list"], "no callbacks"):
         cli(*command).quiet()
         for options, said in ([], f"{words}\n"), (["--json"], ""):
-            main, terminal = pty.openpty()
-            done = subprocess.run(
-                [str(SCRIPT), *command, *options],
-                stdin=subprocess.DEVNULL,
-                stdout=terminal,
-                stderr=subprocess.PIPE,
-                env=cli.environment(),
-                timeout=60,
-                text=True,
-            )
-            os.close(terminal)
-            os.close(main)
-            assert (done.returncode, done.stderr) == (0, said)
+            done = cli.on_terminal(*command, *options)
+            assert (done.code, done.err) == (0, said)
 
 
 def test_what_is_no_file_of_lines_is_refused(cli: Cli, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import datetime
 import getpass
 import grp
 import http.client
@@ -19,11 +18,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from monitor_cli import config
+from tests.support.certificates import self_signed
 from tests.support.cli import Cli
 from tests.support.ports import free_port
 from tests.support.world import World
@@ -142,24 +139,7 @@ KEY = "a-customers-key"
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "status-api.example.com")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem, plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    file = tmp_path / "certificate.pem"
-    private = key.private_bytes(pem, plain, serialization.NoEncryption())
-    file.write_bytes(made.public_bytes(pem) + private)
-    return file
+    return self_signed("status-api.example.com", tmp_path)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import gzip
 import json
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ from monitor_cli.outbound import resolver
 from monitor_cli.outbound.resolver import Resolver
 from tests.support import network_guard
 from tests.support.cli import SCRIPT, Cli
-from tests.support.http import Answer, Receiver
+from tests.support.http import Answer, Receiver, wire
 from tests.support.stores import Store
 from tests.support.world import World
 
@@ -63,25 +62,14 @@ EXPECTED = {
 @contextmanager
 def endless(start: bytes, more: bytes) -> Iterator[str]:
     """A server whose answer never ends. Gives its URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def one(connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            connection.recv(65536)
-            connection.sendall(start)
-            while True:
-                connection.sendall(more)
+    def pour(connection: socket.socket) -> None:
+        connection.sendall(start)
+        while True:
+            connection.sendall(more)
 
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    with suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
+    with wire(pour) as url:
+        yield url
 
 
 @pytest.fixture

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import gzip
-import ipaddress
 import json
 import ssl
 import threading
 import time
 import zlib
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from monitor_cli import sources
 from monitor_cli.config import Source
 from monitor_cli.errors import SourceError
 from monitor_cli.providers.shape import NotThere
 from monitor_cli.sources import Fetcher, File, read, shown
+from tests.support.certificates import self_signed
 from tests.support.http import Answer, Receiver, StatusPage
 
 DOCUMENT = {"page": {"id": "p"}, "components": [{"id": "abc", "name": "A", "status": "major_outage"}]}
@@ -276,28 +271,7 @@ def test_a_key_is_not_sent_to_another_origin(status_page: StatusPage) -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1 with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    file = tmp_path_factory.mktemp("tls") / "cert.pem"
-    form = serialization.Encoding.PEM
-    file.write_bytes(
-        key.private_bytes(form, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + made.public_bytes(form)
-    )
-    return file
+    return self_signed("127.0.0.1", tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from monitor_cli.outbound.transport import (
 )
 from monitor_cli.outbound.url import split_url
 from tests.support.http import Answer as Reply
-from tests.support.http import Receiver
+from tests.support.http import Receiver, wire
 
 LOOPBACK = Policy((ipaddress.ip_network("127.0.0.0/8"),))
 ENDS = 8.0  # a generous bound for what has to end after a fraction of a second
@@ -80,32 +80,6 @@ def opened(policy: Policy = LOOPBACK, connect_timeout: float = 5.0, ca_file: str
 def transport() -> Iterator[Transport]:
     with opened() as transport:
         yield transport
-
-
-@contextmanager
-def wire(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server of raw bytes: `serve` gets each connection, once the first request's head has come. Gives its URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def one(connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            head = b""
-            while b"\r\n\r\n" not in head:
-                if not (some := connection.recv(65536)):
-                    return
-                head += some
-            serve(connection)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=one, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    with suppress(OSError):
-        listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
 
 
 def raw(data: bytes) -> Callable[[socket.socket], None]:
@@ -692,22 +666,20 @@ def test_no_file_left_for_a_socket_is_our_fault(transport: Transport) -> None:
 @pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 500 No\r\n"])
 def test_an_endless_chunk_extension_is_cut_off(transport: Transport, head: bytes) -> None:
     """libcurl tells nobody of it. What was read of the answer decides, and the next request is none of its business."""
-    sent = 0
+    sent, ended = 0, threading.Event()
 
-    def flood(server: socket.socket) -> None:
+    def flood(connection: socket.socket) -> None:
         nonlocal sent
-        connection, _ = server.accept()
-        with connection, suppress(OSError):
-            connection.recv(65536)
+        try:
             connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n1;")
             while sent < 200_000_000:
                 connection.sendall(b"q" * 65536)
                 sent += 65536
+        finally:
+            ended.set()
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=flood, args=(server,))
-        thread.start()
-        answer = send(transport, f"http://127.0.0.1:{server.getsockname()[1]}/", body=b"x", seconds=20)
-        thread.join(30)
+    with wire(flood) as url:
+        answer = send(transport, url, body=b"x", seconds=20)
+        assert ended.wait(30)
     assert answer.http_status == int(head[9:12])
     assert sent < 50_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -150,6 +151,22 @@ class Cli:
     ) -> Result:
         """Run the installed script as a process of its own, to its end."""
         return self.start(*args, env=env, stdin=stdin).wait(timeout)
+
+    def on_terminal(self, *args: str) -> Result:
+        """The installed script with its stdout on a terminal, which is not read."""
+        main, terminal = pty.openpty()
+        done = subprocess.run(
+            [str(SCRIPT), *args],
+            stdin=subprocess.DEVNULL,
+            stdout=terminal,
+            stderr=subprocess.PIPE,
+            env=self.environment(),
+            timeout=60,
+            text=True,
+        )
+        os.close(terminal)
+        os.close(main)
+        return Result(done.returncode, "", done.stderr)
 
     def start(self, *args: str, env: Mapping[str, str] | None = None, stdin: str | None = None) -> Running:
         """Start the installed script; what still runs at the test's end is killed."""
