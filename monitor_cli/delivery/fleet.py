@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -116,9 +116,9 @@ def run_fleet(
     begun: Callable[[Tally], None] = lambda _tally: None,
 ) -> None:
     """One run of callback-run: the first process speaks for all, and calls `begun` once the others are there, so that
-    threads may start. Raises what its engine raises, and
-    OutsideError where only a helper failed, or where none reached any customer for a fault of ours; ConfigError (78)
-    where the keys do not fit the callbacks' secrets. `database` has no connection once there are helpers."""
+    threads may start. Raises what its engine raises, and OutsideError where only a helper failed, or where none reached
+    any customer for a fault of ours; ConfigError (78) where the keys do not fit the callbacks' secrets. `database` has
+    no connection once there are helpers."""
     with database.read() as conn:
         sealed.check(conn, Keyring.of(settings))
     database.close()  # every process has connections of its own
@@ -144,6 +144,11 @@ def run_fleet(
     finally:
         engine.close()
         helpers = fleet.wait()
+    _judge(own, helpers)
+
+
+def _judge(own: Reach, helpers: Sequence[Ended]) -> None:
+    """Raise what went wrong in a helper, or for all of them together; see run_fleet."""
     if any(helper.code == ConfigError.exit_code for helper in helpers):
         raise ConfigError(
             "the secrets of a callback cannot be read with secret_key",
