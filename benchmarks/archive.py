@@ -143,7 +143,7 @@ def fill(database: Database, rows: int) -> None:
     put(
         database,
         schema.delivery,
-        ("callback_id", "state", "attempts", "created_at", "finished_at"),
+        ("callback_id", "state", "attempts", "created_at", "settled_at"),
         (
             (n % CALLBACKS + 1, "failed" if n % 50 == 0 else "done", 1, at(n, deliveries), at(n, deliveries) + 1500)
             for n in range(2 * deliveries)

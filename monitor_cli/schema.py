@@ -220,7 +220,7 @@ delivery = _table(
     Column("parts_done", Text),  # JSON: the webhook-ids of a split request's parts that were answered 2xx
     Column("changed_at", Millis),  # the first change that it is about, for reports; NULL: no known one began it
     Column("created_at", Millis, nullable=False),
-    Column("finished_at", Millis),
+    Column("settled_at", Millis),
     Index("ix_infi_voice_monitor_delivery_due_at", "due_at"),
     Index("ix_infi_voice_monitor_delivery_created", "created_at"),
 )
@@ -250,7 +250,7 @@ source = _table(
     "source",
     Column("name", Exact(100), primary_key=True),
     Column("last_good_at", Millis),
-    Column("failing_since_at", Millis),
+    Column("failing_since", Millis),
     Column("error", Text),
 )
 document = _table(

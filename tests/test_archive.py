@@ -155,8 +155,8 @@ def test_hours_and_times_are_taken_as_they_are(cli: Cli, past: Past, target: Pat
 
 def test_a_delivery_belongs_to_the_day_on_which_it_was_settled(cli: Cli, past: Past, target: Path) -> None:
     callback = past.world.callback(past.world.account("acme"), "https://acme.test/")
-    long = past.delivery(callback, days=120, attempts=3, finished_at=at(100, 5))
-    young = past.delivery(callback, days=120, attempts=1, finished_at=at(80, 5))
+    long = past.delivery(callback, days=120, attempts=3, settled_at=at(100, 5))
+    young = past.delivery(callback, days=120, attempts=1, settled_at=at(80, 5))
     past.delivery(callback, days=1)
     cli.ok("archive", "--to", str(target))
     assert names(target) == [f"attempt-{date(100)}.jsonl.gz", f"delivery-{date(100)}.jsonl.gz"]
@@ -186,7 +186,7 @@ def test_what_is_owed_stays(cli: Cli, past: Past, target: Path) -> None:
     past.delivery(opened, days=150)
     kept["delivery"] |= {
         past.delivery(opened, days=149),
-        past.delivery(opened, days=148, state="open", finished_at=None),
+        past.delivery(opened, days=148, state="open", settled_at=None),
     }
     failed = world.callback(account, "https://acme.test/failed")
     past.delivery(failed, days=150)
@@ -266,7 +266,7 @@ def test_what_is_told_is_the_same_with_and_without_the_archived(
         cli("callback-run").quiet()
     assert len(receiver.requests) == 3
     with world.database.write() as conn:
-        for table, columns in ((schema.change, ["created_at"]), (schema.delivery, ["created_at", "finished_at"])):
+        for table, columns in ((schema.change, ["created_at"]), (schema.delivery, ["created_at", "settled_at"])):
             conn.execute(update(table).values({name: table.c[name] - 200 * DAY for name in columns}))
         conn.execute(update(schema.attempt).values(started_at=schema.attempt.c.started_at - 200 * DAY))
     cli.ok("archive", "--to", str(target))

@@ -38,7 +38,7 @@ def fill(world: World) -> None:
         columns = ("monitor_id", "server_id", "name", "channel_id", "region", "region_code", "to_type", "flag_stood")
         rows = [(server, 1, f"é {n}", 1, "r", "c", "critical", 0, 1, "carrier", t) for n, t in enumerate(moments)]
         insert_rows(conn, schema.change, (*columns, "planned", "source", "created_at"), rows)
-        columns = ("callback_id", "state", "attempts", "created_at", "finished_at")
+        columns = ("callback_id", "state", "attempts", "created_at", "settled_at")
         insert_rows(conn, schema.delivery, columns, [(4711, "done", 1, t, t + 1) for t in moments])
         columns = ("delivery_id", "started_at", "duration_ms", "http_status", "response", "webhook_id")
         rows_ = [(n + 1, t, 3, 200, os.urandom(40).hex(), f"msg_{n}") for n, t in enumerate(moments)]

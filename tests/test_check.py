@@ -225,7 +225,7 @@ def test_a_source_that_failed_from_the_beginning(cli: Cli, world: World) -> None
     line = state(cli("check", env=env), 0)
     assert "; source 127.0.0.1:1 not read well yet; " in line
     assert "source read" not in line
-    aged(world, failing_since_at=1000)
+    aged(world, failing_since=1000)
     assert re.search(r"was never read well for 16 min: .*refused", state(cli("check", env=env), 2))
 
 

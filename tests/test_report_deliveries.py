@@ -33,9 +33,7 @@ class Told:
     def delivery(self, callback: int, changed_at: int | None, created_at: int, state: str = "done") -> int:
         values = {"callback_id": callback, "state": state, "changed_at": changed_at, "created_at": created_at}
         with self.world.database.write() as conn:
-            key = conn.execute(
-                insert(schema.delivery).values(**values, finished_at=created_at + 1)
-            ).inserted_primary_key
+            key = conn.execute(insert(schema.delivery).values(**values, settled_at=created_at + 1)).inserted_primary_key
         assert key is not None
         return int(key[0])
 

@@ -60,7 +60,7 @@ def test_the_others_are_read_while_one_fails(sources: Sources, world: World) -> 
     assert line.startswith("source.failed source=one ")
     assert state(world, a) == ("operational", "operational", 0)
     assert state(world, b) == ("major_outage", "critical", 1)
-    assert [(r.name, r.last_good_at is None, r.failing_since_at is None) for r in world.rows(schema.source)] == [
+    assert [(r.name, r.last_good_at is None, r.failing_since is None) for r in world.rows(schema.source)] == [
         ("one", True, False),
         ("two", False, True),
     ]

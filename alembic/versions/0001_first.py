@@ -228,7 +228,7 @@ def _protocol(steps: Steps) -> None:
         sa.Column("parts_done", sa.Text()),
         sa.Column("changed_at", sa.BigInteger()),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("finished_at", sa.BigInteger()),
+        sa.Column("settled_at", sa.BigInteger()),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_infi_voice_monitor_delivery")),
         sa.UniqueConstraint("open_callback_id", name=op.f("uq_infi_voice_monitor_delivery_open_callback_id")),
     )
@@ -266,7 +266,7 @@ def _remembered(steps: Steps) -> None:
         "infi_voice_monitor_source",
         sa.Column("name", exact(100), nullable=False),
         sa.Column("last_good_at", sa.BigInteger()),
-        sa.Column("failing_since_at", sa.BigInteger()),
+        sa.Column("failing_since", sa.BigInteger()),
         sa.Column("error", sa.Text()),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_infi_voice_monitor_source")),
     )

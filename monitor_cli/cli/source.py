@@ -52,7 +52,7 @@ def _listed(source: Source, state: reports.State) -> dict[str, Any]:
         "provider": source.provider,
         "url": shown(source.url),
         "last_good_at": iso(state.last_good_at),
-        "failing_since": iso(state.failing_since_at),
+        "failing_since": iso(state.failing_since),
         "error": state.error,
     }
 

@@ -136,7 +136,7 @@ def _source(name: str, state: State) -> dict[str, Any]:
     return {
         "name": name,
         "last_good_at": iso(state.last_good_at),
-        "failing_since": iso(state.failing_since_at),
+        "failing_since": iso(state.failing_since),
         "error": state.error,
     }
 
@@ -182,7 +182,7 @@ def _head(picture: Picture) -> Iterator[tuple[str, str]]:
     c = picture.callbacks
     yield f"callbacks: {c.active} active ({c.failing} failing), {c.inactive} inactive, {c.off} switched off", ""
     for name, state in sorted(picture.sources.items()):
-        colour = "" if state.failing_since_at is None else Type.CRITICAL.word
+        colour = "" if state.failing_since is None else Type.CRITICAL.word
         yield f"source {cell(name)}: {_source_words(state, now)}", colour
 
 
@@ -201,9 +201,9 @@ def _source_words(state: State, now: int) -> str:
     good = "never read well"
     if state.last_good_at is not None:
         good = f"read well {elapsed((now - state.last_good_at) / 1000)} ago"
-    if state.failing_since_at is None:
+    if state.failing_since is None:
         return good
-    return f"failing for {elapsed((now - state.failing_since_at) / 1000)}, {good}: {cell(state.error)}"
+    return f"failing for {elapsed((now - state.failing_since) / 1000)}, {good}: {cell(state.error)}"
 
 
 def _place_row(one: Place, now: int) -> tuple[Any, ...]:

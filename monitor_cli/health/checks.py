@@ -69,7 +69,7 @@ def _sync(conn: Connection, configured: Sequence[str], limits: Limits) -> Findin
     words, measures, details, found = [], [], [], []
     for name in names:
         state = states.get(name, reports.State(None, None, None))
-        begun = state.last_good_at if state.last_good_at is not None else state.failing_since_at
+        begun = state.last_good_at if state.last_good_at is not None else state.failing_since
         age = None if begun is None else max(0.0, (now - begun) / 1000)
         verdict = State.CRITICAL if age is None else limits.sync.judge(age)
         found.append(verdict)
@@ -96,7 +96,7 @@ def _unread(state: reports.State, age: float | None) -> str:
 def _state(state: reports.State) -> dict[str, Any]:
     return {
         "last_good_at": iso(state.last_good_at),
-        "failing_since": iso(state.failing_since_at),
+        "failing_since": iso(state.failing_since),
         "error": state.error,
     }
 

@@ -150,12 +150,12 @@ def _leaving(table: TableName, before_at: int) -> _Leaving:
     if table == "change":
         return _Leaving(change, change.c.created_at, _change_may(before_at))
     if table == "delivery":
-        return _Leaving(delivery, delivery.c.finished_at, _delivery_may(before_at))
+        return _Leaving(delivery, delivery.c.settled_at, _delivery_may(before_at))
     # With its delivery, and counted to the day on which that was settled. One without (it came late, from a worker that
     # had lost its lease) goes alone.
     alone = and_(delivery.c.id.is_(None), attempt.c.started_at < before_at)
     joined = attempt.outerjoin(delivery, delivery.c.id == attempt.c.delivery_id)
-    at: ColumnElement[Any] = func.coalesce(delivery.c.finished_at, attempt.c.started_at)
+    at: ColumnElement[Any] = func.coalesce(delivery.c.settled_at, attempt.c.started_at)
     return _Leaving(joined, at, or_(alone, _delivery_may(before_at)))
 
 
@@ -189,7 +189,7 @@ def _delivery_may(before_at: int) -> ColumnElement[bool]:
     )
     return and_(
         delivery.c.created_at < before_at,
-        delivery.c.finished_at < before_at,
+        delivery.c.settled_at < before_at,
         delivery.c.open_callback_id.is_(None),
         delivery.c.state.in_(_CLOSED),
         or_(superseded, gone),

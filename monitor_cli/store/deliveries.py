@@ -107,7 +107,7 @@ def _deliveries() -> Select[Any]:
     joined = delivery.outerjoin(callback, callback.c.id == d.callback_id).outerjoin(
         account, account.c.id == callback.c.account_id
     )
-    columns = (d.id, d.callback_id, account.c.name, d.state, d.due_at, d.created_at, d.finished_at)
+    columns = (d.id, d.callback_id, account.c.name, d.state, d.due_at, d.created_at, d.settled_at)
     return select(*columns).select_from(joined)
 
 
@@ -141,7 +141,7 @@ def _delivery(row: AnyRow, attempts: int, last: AnyRow | None) -> Delivery:
         attempts,
         row.due_at,
         row.created_at,
-        row.finished_at,
+        row.settled_at,
         None if last is None else last.http_status,
         None if last is None else last.error,
     )

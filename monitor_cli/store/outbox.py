@@ -143,7 +143,7 @@ def forget(conn: Connection, callback_ids: Collection[int]) -> None:
                 due_at=None,
                 lease_token=None,
                 lease_until=0,
-                finished_at=now_ms(conn),
+                settled_at=now_ms(conn),
             )
         )
         conn.execute(delete(owed).where(owed.c.callback_id.in_(some)))

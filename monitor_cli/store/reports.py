@@ -29,13 +29,13 @@ class State(NamedTuple):
     """How reading a source went last: milliseconds since 1970; `error` is that of a source that is failing."""
 
     last_good_at: int | None
-    failing_since_at: int | None
+    failing_since: int | None
     error: str | None
 
 
 def source_states(conn: Connection) -> dict[str, State]:
     """The states of all sources that were read once, by name."""
-    query = select(source.c.name, source.c.last_good_at, source.c.failing_since_at, source.c.error)
+    query = select(source.c.name, source.c.last_good_at, source.c.failing_since, source.c.error)
     return {name: State(*state) for name, *state in conn.execute(query)}
 
 
@@ -45,7 +45,7 @@ def source_results(
     """Record how reading each source went (None: well). Gives, by name, since when each failed source has been failing
     (None: it begins now), and each well one that had been failing (milliseconds since 1970)."""
     now = now_ms(conn)
-    query = select(source.c.name, source.c.failing_since_at, source.c.last_good_at).where(source.c.name.in_(errors))
+    query = select(source.c.name, source.c.failing_since, source.c.last_good_at).where(source.c.name.in_(errors))
     before = {name: (failing, good) for name, failing, good in conn.execute(query)}
     rows = []
     for name, error in errors.items():
@@ -54,12 +54,12 @@ def source_results(
             {
                 "name": name,
                 "last_good_at": now if error is None else good,
-                "failing_since_at": None if error is None else failing or now,
+                "failing_since": None if error is None else failing or now,
                 "error": error[:1000] if error else error,
             }
         )
     if rows:
-        columns = ("last_good_at", "failing_since_at", "error")
+        columns = ("last_good_at", "failing_since", "error")
         statement = upsert(conn, source, ["name"], lambda new, _old: {name: new[name] for name in columns})
         conn.execute(statement, rows)
     since = {name: before.get(name, (None, None))[0] for name in errors}

@@ -199,7 +199,7 @@ def _write_deliveries(
             left = {"content_hash": s.content_hash} if s.content_hash else {}
             _set(conn, [s.delivery_id], lease_until=now + lease_ms, parts_done=s.parts_done, **left)
     for state, ids in closing.items():
-        _set(conn, ids, state=state, open_callback_id=None, due_at=None, finished_at=now, **_FREED)
+        _set(conn, ids, state=state, open_callback_id=None, due_at=None, settled_at=now, **_FREED)
     _set(conn, [s.delivery_id for s in settlements if s.then is Then.LOCAL], due_at=now + LOCAL_PAUSE_MS, **_FREED)
     _set(conn, [s.delivery_id for s in settlements if s.then is Then.RELEASE], **_FREED)
     if again:

@@ -45,7 +45,7 @@ def sync_run(servers: int, written: int, busy: bool) -> Iterator[Metric]:
 def sync_state(conn: Connection) -> Iterator[Metric]:
     """What incident-sync left in the database."""
     states = reports.source_states(conn)
-    up = ((name, float(state.failing_since_at is None)) for name, state in sorted(states.items()))
+    up = ((name, float(state.failing_since is None)) for name, state in sorted(states.items()))
     yield gauges("monitor_cli_source_up", "Whether the source could be read last.", "source", up)
     good = (
         (name, state.last_good_at / 1000) for name, state in sorted(states.items()) if state.last_good_at is not None

@@ -60,7 +60,7 @@ class Past:
             "state": state,
             "attempts": attempts,
             "created_at": created,
-            "finished_at": None if state == "open" else created + 2000,
+            "settled_at": None if state == "open" else created + 2000,
             "open_callback_id": callback if state == "open" else None,
             **columns,
         }
