@@ -149,7 +149,7 @@ def still_owed(database: Database) -> int:
 
 
 def callback_run(url: str, *args: str, **env: str) -> tuple[float, float]:
-    """Run it to its end: seconds, peak MB."""
+    """Run it to its end, as cron does: seconds, peak MB."""
     environment = {
         "PATH": os.environ["PATH"],
         "MONITOR_DATABASE_URL": url,
@@ -157,7 +157,7 @@ def callback_run(url: str, *args: str, **env: str) -> tuple[float, float]:
         **env,
     }
     started = time.perf_counter()
-    process = subprocess.Popen([str(SCRIPT), "callback-run", "--max-seconds", "600", *args], env=environment)
+    process = subprocess.Popen([str(SCRIPT), "callback-run", *args], env=environment)
     peaks = [0.0]
     watcher = threading.Thread(target=_watch_peak, args=(process.pid, peaks))
     watcher.start()
@@ -260,7 +260,7 @@ def memory() -> None:
             url = server.create_database()
             database = seed(url, owed, front.base("http")[0], 200)
             flag_all(database, "critical")
-            seconds, peak = callback_run(url)
+            seconds, peak = callback_run(url, "--max-seconds", "600")
             print(
                 f"{owed} owed: peak {peak:.0f} MB, {owed / seconds:.0f}/s, still owed {still_owed(database)}",
                 flush=True,
