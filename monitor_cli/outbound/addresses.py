@@ -1,8 +1,9 @@
 """Judging IP addresses: which ones a customer's URL may lead to.
 
 The list is our own, network by network: Python's `is_private` says False for shared (100.64.0.0/10), multicast, NAT64,
-6to4, IPv4-compatible, site-local and SRv6 addresses. Sources: IANA's special-purpose registries (RFC 6890), and
-168.63.129.16, which is Azure's host agent seen from every virtual machine.
+6to4, IPv4-compatible, site-local and SRv6 addresses. Sources: IANA's special-purpose registries (RFC 6890), its list of
+IPv6 address space (only 2000::/3 is given out as global unicast), and 168.63.129.16, which is Azure's host agent seen
+from every virtual machine.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from monitor_cli.config import Network
 Address = IPv4Address | IPv6Address
 
 _TEREDO = IPv6Network("2001::/32")
+_ISATAP = (0x00005EFE, 0x02005EFE)  # RFC 5214 section 6.1: before the IPv4 address, in the last 64 bits of any prefix
+_MAPPED, _NAT64 = IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96")  # judged by what they wrap
+_INTERNET = IPv6Network("2000::/3")
 
 _REFUSED_V4 = tuple(
     (IPv4Network(network), words)
@@ -71,10 +75,10 @@ _REFUSED_V6 = (
 _WRAPPED = tuple(
     (IPv6Network(network), name, shift)
     for network, name, shift in [
-        ("::ffff:0:0/96", "IPv4-mapped", 0),
+        (_MAPPED, "IPv4-mapped", 0),
         ("::ffff:0:0:0/96", "IPv4-translated", 0),
         ("::/96", "IPv4-compatible", 0),
-        ("64:ff9b::/96", "NAT64", 0),
+        (_NAT64, "NAT64", 0),
         ("64:ff9b:1::/48", "local NAT64", 0),
         ("2002::/16", "6to4", 80),
     ]
@@ -94,8 +98,8 @@ class Policy:
 def refusal(address: str | Address, policy: Policy) -> str | None:
     """Why a customer's request may not go to this address; None where it may.
 
-    A wrapped form (mapped, NAT64, 6to4, Teredo) is judged by the IPv4 address in it. `policy.allow` reaches a wrapped
-    form only where it holds both: the form itself and the address in it."""
+    A wrapped form (mapped, NAT64, 6to4, Teredo, ISATAP) is judged by the IPv4 address in it. `policy.allow` reaches a
+    wrapped form only where it holds both: the form itself and the address in it."""
     if isinstance(address, str):
         try:
             parsed: Address = ip_address(address)
@@ -109,32 +113,32 @@ def refusal(address: str | Address, policy: Policy) -> str | None:
 
 
 def _judge(address: Address, policy: Policy) -> str | None:
-    name, inner = _unwrap(address)
-    for form in (address, *inner):
+    inner = _unwrap(address)
+    for name, form in (("", address), *inner):
         if network := _holding(form, policy.deny):
             return _words(address, name, form, f"in deny_networks ({network})")
     allowed = _holding(address, policy.allow) is not None
     if not allowed and (listed := _listed(address)):
-        return _words(address, name, address, listed)
-    for form in inner:
+        return _words(address, "", address, listed)
+    for name, form in inner:
         listed = _listed(form)
         if listed and not (allowed and _holding(form, policy.allow)):
             return _words(address, name, form, listed)
     return None
 
 
-def _unwrap(address: Address) -> tuple[str, tuple[IPv4Address, ...]]:
-    """The IPv4 addresses that an IPv6 one leads to, and the name of the form; '' and none for a plain address."""
+def _unwrap(address: Address) -> list[tuple[str, IPv4Address]]:
+    """The IPv4 addresses that an IPv6 one leads to, each after the name of the form; none for a plain address."""
     bits = int(address)
     if isinstance(address, IPv4Address) or bits < 2:  # :: and ::1 wrap nothing
-        return "", ()
+        return []
+    found = [(name, IPv4Address(bits >> shift & 0xFFFFFFFF)) for network, name, shift in _WRAPPED if address in network]
     if address in _TEREDO:
         # RFC 4380: the server's address, and the client's with every bit inverted. Packets go to both.
-        return "Teredo", (IPv4Address(bits >> 64 & 0xFFFFFFFF), IPv4Address(~bits & 0xFFFFFFFF))
-    for network, name, shift in _WRAPPED:
-        if address in network:
-            return name, (IPv4Address(bits >> shift & 0xFFFFFFFF),)
-    return "", ()
+        found += [("Teredo", IPv4Address(bits >> 64 & 0xFFFFFFFF)), ("Teredo", IPv4Address(~bits & 0xFFFFFFFF))]
+    if bits >> 32 & 0xFFFFFFFF in _ISATAP:
+        found.append(("ISATAP", IPv4Address(bits & 0xFFFFFFFF)))
+    return found
 
 
 def _holding(address: Address, networks: tuple[Network, ...]) -> Network | None:
@@ -143,7 +147,11 @@ def _holding(address: Address, networks: tuple[Network, ...]) -> Network | None:
 
 def _listed(address: Address) -> str | None:
     refused = _REFUSED_V4 if isinstance(address, IPv4Address) else _REFUSED_V6
-    return next((f"{words} ({network})" for network, words in refused if address in network), None)
+    for network, words in refused:
+        if address in network:
+            return f"{words} ({network})"
+    known = isinstance(address, IPv4Address) or _holding(address, (_INTERNET, _MAPPED, _NAT64))
+    return None if known else f"not given out on the Internet (only {_INTERNET} is)"
 
 
 def _words(address: Address, name: str, form: Address, why: str) -> str:
