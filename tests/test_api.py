@@ -16,6 +16,7 @@ from wsgiref.validate import validator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymysql.constants import COMMAND
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
@@ -105,13 +106,18 @@ class Counted:
         if isinstance(connection, sqlite3.Connection):
             connection.set_trace_callback(self.statements.append)
             return
-        query = connection.query
+        send, prepared = connection._execute_command, []
 
-        def heard(statement: Any, *args: Any, **options: Any) -> Any:
-            self.statements.append(statement.decode() if isinstance(statement, bytes) else statement)
-            return query(statement, *args, **options)
+        def heard(command: int, data: str | bytes) -> Any:
+            if command == COMMAND.COM_STMT_PREPARE:
+                prepared.append(data)
+            elif command == COMMAND.COM_STMT_EXECUTE:  # 14 bytes, then the parameter
+                self.statements.append(prepared[-1].replace("?", f"'{data[14:].decode()}'"))
+            else:
+                self.statements.append(data.decode() if isinstance(data, bytes) else data)
+            return send(command, data)
 
-        connection.query = heard
+        connection._execute_command = heard
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from sqlalchemy import Select, select
+from sqlalchemy import Connection, Select, select, text
 from sqlalchemy.engine import make_url
 
 from monitor_cli import schema
@@ -96,6 +96,26 @@ def explain(store: Store, query: Select[tuple[object, ...]]) -> list[dict[str, o
         return [dict(row) for row in conn.exec_driver_sql("EXPLAIN " + sql.replace("%", "%%")).mappings()]
 
 
+def rows_read(url: str, key: str) -> int:
+    """How many rows and entries of indexes the database reads where the API asks, in its own way."""
+    api = Database(url, serving=True)
+
+    def so_far(conn: Connection) -> int:
+        return sum(int(row[1]) for row in conn.execute(text("SHOW SESSION STATUS LIKE 'Handler_read%'")))
+
+    def read(conn: Connection) -> int:
+        assert listing.of_key(conn, key) is not None
+        before = so_far(conn)
+        for_counting = so_far(conn) - before
+        assert listing.of_key(conn, key) is not None
+        return so_far(conn) - before - 2 * for_counting
+
+    try:
+        return api.query(read)
+    finally:
+        api.close()
+
+
 def test_the_page_names_every_table_of_ours() -> None:
     granted = set(re.findall(r"voice\.(infi_\w+) TO 'monitor_cron'", "\n".join(GRANTS)))
     assert granted == {*schema.metadata.tables, schema.VERSION_TABLE}
@@ -129,6 +149,7 @@ def test_the_lookups_use_indexes_through_the_views(platform: Platform, mariadb: 
     }
     assert (asked["users"]["key"], asked["user_plugins"]["key"]) == ("users_api_key_sha256", "PRIMARY")
     assert asked["rented_numbers"]["key"] == "rented_numbers_user_channel"
+    assert 0 < rows_read(platform.api, digest("key-2000")) < 20  # of a statement that is prepared there is no plan
     concerned = (
         select(schema.callback.c.id)
         .join(schema.number, schema.number.c.account_id == schema.callback.c.account_id)

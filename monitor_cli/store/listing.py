@@ -8,14 +8,15 @@ text cannot be told apart again, or the server cut it off, the rows are read as 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, String, and_, bindparam, case, cast, exc, func, literal_column, select
-from sqlalchemy.engine import Dialect
+from sqlalchemy import ColumnElement, Connection, String, and_, bindparam, case, cast, func, literal_column, select
 
 from monitor_cli.document import Entry, Groups, entries, grouped
+from monitor_cli.prepared import value
 from monitor_cli.schema import account, monitor, number, subscription
 from monitor_cli.types import Region, Type
 
@@ -105,7 +106,7 @@ class Listing(NamedTuple):
 
 def of_key(conn: Connection, digest: str) -> Listing | None:
     """The listing of the account with this key (`digest`: SHA-256 in hex of its UTF-8); None where there is none."""
-    text = _one(conn, digest)
+    text: str | None = value(conn, _LISTING, digest)
     if text is None:
         return None
     head, *facts = text.split(_FACT)
@@ -120,59 +121,21 @@ class _Unclear(Exception):
     """The text of all facts cannot be told apart again."""
 
 
-def _one(conn: Connection, digest: str) -> str | None:
-    """The one text of _LISTING, by the driver's own cursor: SQLAlchemy's results take as long as its query again."""
-    statement, named = _compiled(conn.dialect)
-    connection = conn.connection
-    cursor = connection.cursor()
-    try:
-        cursor.execute(statement, {"digest": digest} if named else (digest,))
-        row: Any = cursor.fetchone()
-        text: str | None = row[0]
-        return text
-    except Exception as error:
-        driver: Any = conn.dialect.dbapi
-        if not isinstance(error, driver.Error):
-            raise
-        lost = conn.dialect.is_disconnect(error, connection, cursor)
-        if lost:
-            conn.invalidate(error)
-        raise exc.DBAPIError.instance(
-            statement,
-            None,
-            error,
-            driver.Error,
-            hide_parameters=True,
-            connection_invalidated=lost,
-            dialect=conn.dialect,
-        ) from error
-    finally:
-        cursor.close()
-
-
-@cache
-def _compiled(dialect: Dialect) -> tuple[str, bool]:
-    """_LISTING as the driver takes it, and whether with named parameters."""
-    return str(_LISTING.compile(dialect=dialect)), not dialect.positional
-
-
 def _groups(facts: list[str], count: int) -> Groups:
     """What `count` facts say, by what follows the number in them: that is the same for many."""
     if facts.pop() or len(facts) != count:  # each fact was ended, the last one too
         raise _Unclear
-    numbers: dict[str, set[str]] = {}
+    numbers: defaultdict[str, list[str]] = defaultdict(list)
     for fact in facts:
         number_, _, place = fact.partition(_FIELD)
-        known = numbers.get(place)
-        if known is None:
-            known = numbers[place] = set()
-        known.add(number_)
+        numbers[place].append(number_)
     groups: Groups = {}
     for place, some in numbers.items():
         region, kind = _placed(place)
         if kind is not None:
-            # Two words may be one type (Warning, warning).
-            groups.setdefault(region, {}).setdefault(kind, set()).update(some)
+            others = groups.setdefault(region, {}).setdefault(kind, some)
+            if others is not some:  # two words may be one type (Warning, warning)
+                others += some
     return groups
 
 
