@@ -241,6 +241,25 @@ def test_the_newest_of_each_server_and_callback_stays(cli: Cli, past: Past, targ
     assert (shown["attempts"], len(shown["attempt_list"])) == (3, 3)
 
 
+def test_a_removed_server_is_the_same_in_reports_of_what_is_kept(cli: Cli, past: Past, target: Path) -> None:
+    """Its change that is old says what it was when the kept time begins, as for one that is still there."""
+    world = past.world
+    server = world.server(channel=3)
+    gone = [past.change(server, days=days, to_type=to) for days, to in ((120, "warning"), (100, "critical"))]
+    kept = [gone.pop(), past.change(server, days=10, from_type="critical", to_type="operational")]
+    with world.database.write() as conn:
+        conn.execute(delete(schema.monitor).where(schema.monitor.c.id == server))
+    asked = ("report", "availability", "--since", date(30), "--until", date(5), "--json")
+    before = cli.ok(*asked).json
+    cli.ok("archive", "--to", str(target))
+    assert past.rows()["change"].keys() == set(kept)
+    after = cli.ok(*asked).json
+    assert (after["servers"], after["regions"]) == (before["servers"], before["regions"])
+    assert after["servers"][0]["critical_seconds"] == 20.5 * DAY / 1000
+    cli.ok("archive", "--older-than", "1d", "--to", str(target))  # once all of it is old, all of it goes
+    assert past.rows()["change"] == {}
+
+
 def test_a_test_of_a_callback_makes_no_delivery_the_newest(cli: Cli, past: Past, target: Path) -> None:
     """It opens one for its request alone, and that goes again."""
     callback = past.world.callback(past.world.account("acme"), "https://acme.test/")

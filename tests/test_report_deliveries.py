@@ -120,6 +120,19 @@ def test_a_split_request_is_told_with_its_last_part(cli: Cli, world: World, told
     assert (callbacks[callback]["told_p50_seconds"], callbacks[callback]["told_p95_seconds"]) == (1.5, 9.5)
 
 
+def test_who_took_some_of_the_parts_was_not_told(cli: Cli, world: World, told: Told) -> None:
+    """Some of the numbers are still owed: the rest is retried, or the delivery failed."""
+    callback = world.callback(world.account("acme"), "http://127.0.0.1:9/")
+    t = millis("2024-10-10")
+    for state in ("failed", "open"):
+        one = told.delivery(callback, t, t, state)
+        told.attempt(one, t + 1000, 500, 200, part=1)
+        told.attempt(one, t + 2000, 500, 500, part=2)
+    _, callbacks = report(cli)
+    assert (callbacks[callback]["deliveries"], callbacks[callback]["told"], callbacks[callback]["failed"]) == (2, 0, 1)
+    assert callbacks[callback]["told_p50_seconds"] is None
+
+
 def test_only_the_window_and_the_account(cli: Cli, world: World, told: Told) -> None:
     acme, globex = world.account("acme"), world.account("globex")
     mine, other = (world.callback(account, "http://127.0.0.1:9/") for account in (acme, globex))

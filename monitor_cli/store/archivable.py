@@ -162,18 +162,21 @@ def _leaving(table: TableName, before_at: int) -> _Leaving:
 def _change_may(before_at: int) -> ColumnElement[bool]:
     """What is owed to callbacks already (planned), but for two rows of each server that is there: the newest of the
     time, which says what type it had from then on, and the newest of a source, by which incident-sync knows whose
-    silence counts for the server (sync/absent)."""
-    newer, said = change.alias("newer"), change.alias("said")
+    silence counts for the server (sync/absent). Of a server that was removed the first of them, as long as it has a
+    younger change: a report of the younger time begins with it."""
+    newer, said, young = change.alias("newer"), change.alias("said"), change.alias("young")
     newest = _newest(newer, "monitor_created", newer.c.created_at, newer.c.monitor_id == change.c.monitor_id)
     newest_said = _newest(said, "monitor_created", said.c.created_at, said.c.monitor_id == change.c.monitor_id)
     newest_said = newest_said.where(said.c.source.is_not(None), said.c.source != LOAD)
     by_no_source = or_(change.c.source.is_(None), change.c.source == LOAD)
     gone = not_(exists().where(monitor.c.id == change.c.monitor_id))
+    since = _newest(young, "monitor_created", young.c.created_at, young.c.monitor_id == change.c.monitor_id)
+    over = and_(gone, since.where(young.c.created_at >= before_at).scalar_subquery().is_(None))
     superseded = and_(
         change.c.id < newest.where(newer.c.created_at < before_at).scalar_subquery(),
-        or_(by_no_source, change.c.id < newest_said.scalar_subquery()),
+        or_(by_no_source, change.c.id < newest_said.scalar_subquery(), gone),
     )
-    return and_(change.c.created_at < before_at, change.c.planned == 1, or_(superseded, gone))
+    return and_(change.c.created_at < before_at, change.c.planned == 1, or_(superseded, over))
 
 
 def _delivery_may(before_at: int) -> ColumnElement[bool]:

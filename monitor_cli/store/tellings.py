@@ -1,7 +1,8 @@
 """What customers were told, as reports read it: attempts and deliveries of a time, who is concerned, what is owed.
 
-A delivery counts as told at its first 2xx answer (of a split request: the last part's); `changed_at` is when the change
-that began it was made, so that the wait for callback-run is in between. Both clocks are those of docs/delivery.md.
+A delivery counts as told at its first 2xx answer (of a split request: the last part's, once it is done: a customer who
+took some of the parts was told of some of the numbers); `changed_at` is when the change that began it was made, so that
+the wait for callback-run is in between. Both clocks are those of docs/delivery.md.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from monitor_cli.store.channels import chunks
 _BLOCK = 5000
 
 _TOLD_AT = f"""(SELECT COALESCE(MIN(CASE WHEN a.part = 0 THEN a.started_at + a.duration_ms END),
-    MAX(a.started_at + a.duration_ms))
+    MAX(CASE WHEN d.state = 'done' THEN a.started_at + a.duration_ms END))
     FROM {attempt.name} a WHERE a.delivery_id = d.id AND a.http_status BETWEEN 200 AND 299)"""
 
 
