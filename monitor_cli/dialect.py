@@ -144,15 +144,6 @@ def whole_rows(conn: Connection, query: Select[Any]) -> Sequence[Sequence[Any]]:
     return rows if len(rows) == count else conn.execute(query).all()
 
 
-def short_rows(conn: Connection, query: Select[Any]) -> Sequence[Sequence[Any]]:
-    """The rows of a SELECT of numbers and short text, in its order: each as one JSON text from MySQL (whole_rows)."""
-    if not is_mysql(conn):
-        return conn.execute(query).all()
-    lines = conn.execute(query.with_only_columns(_as_json(query))).scalars()
-    rows: list[list[Any]] = json.loads(f"[{','.join(lines)}]")
-    return rows
-
-
 def _as_json(query: Select[Any]) -> ColumnElement[str]:
     return func.json_array(*(_in_unicode(column) for column in query.selected_columns))
 

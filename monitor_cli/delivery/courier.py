@@ -15,10 +15,9 @@ from monitor_cli.delivery.slots import Lanes
 from monitor_cli.errors import MonitorError
 from monitor_cli.outbound import signing
 from monitor_cli.outbound.addresses import Policy
-from monitor_cli.outbound.request import Template, check_template
 from monitor_cli.outbound.resolver import Resolver, ResolverFailed, judged_addresses
 from monitor_cli.outbound.transport import Answer, Outgoing, Transport, allow_open_files
-from monitor_cli.outbound.url import Target
+from monitor_cli.outbound.url import judge_target
 
 OTHER_FILES = 128  # open files that are no requests
 KEPT_OPEN = 8  # connections for each slot: turns go round the hosts, and dialling anew costs more than a request
@@ -32,7 +31,6 @@ class Flight:
     job: Job
     part: Part
     started: float
-    target: Target | None = None
     addresses: Future[list[str]] | None = None
     sent: tuple[tuple[str, str], ...] = ()
 
@@ -74,16 +72,15 @@ class Courier:
 
     def start(self, job: Job, part: Part) -> None:
         """Send one request of a job, unless its `start_before` has passed by the time its name is known."""
-        of = job.claimed.callback
-        flight = Flight(job, part, self._clock())
+        flight, target = Flight(job, part, self._clock()), part.request.to
         self._lanes.enter(flight)
         try:
-            flight.target = check_template(Template(of.url, of.payload, of.headers, of.raw_json), self._policy)
+            judge_target(target, self._policy)
         except MonitorError as error:
             self._not_sent(flight, error.message)
             return
-        if not flight.target.address:
-            flight.addresses = self._resolver.resolve(flight.target.host, flight.target.port, of.account_id)
+        if not target.address:
+            flight.addresses = self._resolver.resolve(target.host, target.port, job.claimed.callback.account_id)
             if not flight.addresses.done():
                 self._resolving.append(flight)
                 return
@@ -114,21 +111,19 @@ class Courier:
             return
         waiting, self._resolving = self._resolving, []
         for flight in waiting:
-            assert flight.target is not None
             assert flight.addresses is not None
             if not flight.addresses.done():
                 if self._clock() - flight.started < self._deadline:
                     self._resolving.append(flight)
                     continue
-                self._resolver.give_up(flight.target.host, flight.addresses)
+                self._resolver.give_up(flight.part.request.to.host, flight.addresses)
             self._send(flight)
 
     def _send(self, flight: Flight) -> None:
-        assert flight.target is not None
         try:
             answers = flight.addresses.result() if flight.addresses else ()
-            addresses = judged_addresses(flight.target, answers, self._policy)
-            outgoing = self._outgoing(flight, flight.target, addresses)
+            addresses = judged_addresses(flight.part.request.to, answers, self._policy)
+            outgoing = self._outgoing(flight, addresses)
         except ResolverFailed as error:
             self._not_sent(flight, error.message, local="resolver")
             return
@@ -140,13 +135,13 @@ class Courier:
             return
         self._transport.start(flight, outgoing)
 
-    def _outgoing(self, flight: Flight, target: Target, addresses: list[str]) -> Outgoing:
+    def _outgoing(self, flight: Flight, addresses: list[str]) -> Outgoing:
         request, part = flight.part.request, flight.part
         secrets = flight.job.claimed.callback.secrets
         flight.sent = signing.headers(secrets, part.webhook_id, int(self._wall()), request.signed)
         left = self._deadline - (self._clock() - flight.started)
         headers = (*request.headers, *flight.sent)
-        return Outgoing(request.method, request.url, headers, request.body, target, addresses, left)
+        return Outgoing(request.method, request.url, headers, request.body, request.to, addresses, left)
 
     def _not_sent(self, flight: Flight, reason: str, local: str | None = None) -> None:
         """The customer's configuration does not let it be sent, or a fault of ours (`local`): nothing arrived."""

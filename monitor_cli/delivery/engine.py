@@ -162,7 +162,7 @@ class Engine:
         until = [now + 0.5]
         if self._ready and self._courier.free > 0 and len(self._results) < UNRECORDED:
             return 0.0
-        if self._tick is None and self._wanted():
+        if self._tick is None and self._wanted() > 0:
             until.append(self._next_tick)
         if self._settle is None and self._results:
             until.append(max(self._next_settle, self._results[0].since + SETTLE_SECONDS))
@@ -182,9 +182,8 @@ class Engine:
         return min(MOST_CLAIMED, room)
 
     def _ask_for_work(self, pool: ThreadPoolExecutor) -> None:
-        wanted = self._wanted()
         now = self._clock()
-        if self._tick is None and wanted > 0 and now >= self._next_tick:
+        if self._tick is None and now >= self._next_tick and (wanted := self._wanted()) > 0:
             self._seen_all = True
             self._pace, self._started = self._started / max(0.05, now - self._counted_from), 0
             self._counted_from = now

@@ -115,10 +115,10 @@ class Shares:
             limit = self._pair_limit(pair)
             if not limit:
                 self._leave_to_others(pair)
-            elif self._pairs[pair] < limit and self._destinations[pair[1]] < self._place_limit(pair[1]):
-                self._pairs[pair] += 1
+            elif self._pairs.get(pair, 0) < limit and self._destinations[pair[1]] < self._place_limit(pair[1]):
+                self._pairs[pair] = self._pairs.get(pair, 0) + 1
                 self._destinations[candidate.destination] += 1
-                self._quick[candidate.account_id] += 1
+                self._quick[candidate.account_id] = self._quick.get(candidate.account_id, 0) + 1
                 self._quick_free -= 1
                 chosen.append(candidate)
                 return True
@@ -126,7 +126,7 @@ class Shares:
         return False
 
     def _has_room(self, account_id: int) -> bool:
-        quick, slow = self._quick[account_id], self._slowed[account_id]
+        quick, slow = self._quick.get(account_id, 0), self._slowed.get(account_id, 0)
         return (not quick or quick <= self._quick_free) and (not slow or slow <= self._slow_free)
 
     # --- the parts of several processes ------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ class Lanes:
         return list(self._fast.items())[:64]
 
 
-def _less(counter: Counter[Any], key: Any) -> None:
-    counter[key] -= 1
-    if counter[key] <= 0:
-        del counter[key]
+def _less(counter: dict[Any, int], key: Any) -> None:
+    left = counter.pop(key, 0) - 1
+    if left > 0:
+        counter[key] = left

@@ -54,15 +54,16 @@ class Template:
 
 
 class Request(NamedTuple):
-    """What is sent. `url` is rebuilt from the Target, `target` its path and query as sent, both ASCII; `headers` are
-    Content-Type and the customer's own (Latin-1). With CURLOPT_PATH_AS_IS libcurl sends `target` to the byte, so
-    that a GET's signature fits."""
+    """What is sent to whom. `url` is rebuilt from the Target, `target` its path and query as sent, both ASCII;
+    `headers` are Content-Type and the customer's own (Latin-1). With CURLOPT_PATH_AS_IS libcurl sends `target` to the
+    byte, so that a GET's signature fits."""
 
     method: str
     url: str
     target: str
     body: bytes | None
     headers: tuple[tuple[str, str], ...]
+    to: Target
 
     @property
     def signed(self) -> bytes:
@@ -110,8 +111,9 @@ def render(template: Template, content: Content) -> Request:
     path = fill(plan.path, content)
     url = plan.target.origin + path
     if plan.body is None:
-        return Request("GET", url, path, None, plan.headers)
-    return Request("POST", url, path, fill(plan.body, content).encode("utf-8", "replace"), plan.headers)
+        return Request("GET", url, path, None, plan.headers, plan.target)
+    body = fill(plan.body, content).encode("utf-8", "replace")
+    return Request("POST", url, path, body, plan.headers, plan.target)
 
 
 @lru_cache(maxsize=8192)

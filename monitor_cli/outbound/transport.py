@@ -282,8 +282,6 @@ class Transport:
             self._late += [self._land(transfer) for transfer in added]
 
     def _set_request(self, curl: pycurl.Curl, out: Outgoing) -> None:
-        curl.unsetopt(pycurl.HTTPHEADER)  # setting an empty list would leave the last request's as they are
-        curl.unsetopt(pycurl.RESOLVE)
         curl.setopt(pycurl.URL, out.url)
         curl.setopt(pycurl.TIMEOUT_MS, max(1, int(out.seconds * 1000)))
         lines = [f"{name}: {value}" if value else f"{name};" for name, value in out.headers]
@@ -293,10 +291,15 @@ class Transport:
             curl.setopt(pycurl.POST, 1)
             curl.setopt(pycurl.POSTFIELDS, out.body)
             lines.append("Expect:")
-        curl.setopt(pycurl.HTTPHEADER, [line.encode("latin-1") for line in lines])
+        if lines:
+            curl.setopt(pycurl.HTTPHEADER, [line.encode("latin-1") for line in lines])
+        else:  # an empty list would leave the last request's as they are
+            curl.unsetopt(pycurl.HTTPHEADER)
         if out.addresses:
             pinned = ",".join(f"[{a}]" if ":" in a else a for a in out.addresses)
             curl.setopt(pycurl.RESOLVE, [f"{out.target.host}:{out.target.port}:{pinned}"])
+        else:
+            curl.unsetopt(pycurl.RESOLVE)
 
     def _open(self, transfer: _Transfer, address: Any) -> _Dialling | int:
         family, kind, protocol, where = address

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, func, not_, select, text, tuple_, update
 
-from monitor_cli.dialect import among, by_index, ids_parameter, is_mysql, joined_lines, now_ms, short_rows, whole_rows
+from monitor_cli.dialect import among, by_index, ids_parameter, is_mysql, joined_lines, now_ms, whole_rows
 from monitor_cli.schema import callback, delivery, number, owed, subscription
 from monitor_cli.store.channels import chunks, types_of, whole_numbers
 from monitor_cli.types import Region, Type, Unit
@@ -125,8 +125,8 @@ def due_candidates(
     full: Collection[str] = (),
     other_than: Collection[int] = (),
 ) -> list[Candidate]:
-    """Deliveries that are due and free, the longest due first. `full_pairs` (account, destination) and the destinations
-    `full` can take no more; accounts `other_than` these."""
+    """Of the deliveries that are due and free those that are so for the longest, in no order. `full_pairs` (account,
+    destination) and the destinations `full` can take no more; accounts `other_than` these."""
     now = now_ms(conn)
     query = (
         select(delivery.c.id, callback.c.account_id, callback.c.destination)
@@ -142,7 +142,7 @@ def due_candidates(
         query = query.where(callback.c.destination.not_in(sorted(full)))
     if full_pairs:
         query = query.where(tuple_(callback.c.account_id, callback.c.destination).not_in(sorted(full_pairs)))
-    return [Candidate(*row) for row in short_rows(conn, query)]
+    return [Candidate(*row) for row in whole_rows(conn, select(query.subquery("due")))]
 
 
 def next_due(conn: Connection) -> int | None:

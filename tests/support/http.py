@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 Headers = Iterable[tuple[str, str]]
@@ -214,7 +215,9 @@ class Server:
             with suppress(OSError):
                 connection.close()
 
-    def _one(self, connection: socket.socket, stream: BinaryIO, number: int) -> bool:
+    def _one(self, connection: socket.socket, stream: BufferedReader, number: int) -> bool:
+        if stream.peek(1)[:1] == b"\x16":  # the first byte of TLS, which may bring no line end to wait for
+            return False
         first = stream.readline(1 << 20)
         if not first.strip():
             return False
@@ -246,7 +249,7 @@ class Server:
         wants_close = any(name.lower() == "connection" and value.lower() == "close" for name, value in headers)
         return not (answer.closes or wants_close or version == "HTTP/1.0")
 
-    def _read_and_record(self, request: Request, stream: BinaryIO) -> Answer:
+    def _read_and_record(self, request: Request, stream: BufferedReader) -> Answer:
         answer = self._peek(request)
         if answer is None or answer.drop != "before":
             body = _body(request, stream)
@@ -359,7 +362,7 @@ class StatusPage(Server):
         return answer
 
 
-def _body(request: Request, stream: BinaryIO) -> bytes:
+def _body(request: Request, stream: BufferedReader) -> bytes:
     if (request.header("Transfer-Encoding") or "").lower() == "chunked":
         parts = []
         while size := int(stream.readline().split(b";")[0], 16):
