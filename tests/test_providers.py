@@ -174,7 +174,9 @@ def test_no_provider_takes_anothers_captured_documents(samples: Path) -> None:
 WITHOUT = [
     ("statuspage", {"page": {"id": "abc"}, "incidents": []}, "/api/v2/summary.json"),
     ("statuspage", {"page": {"id": "abc"}, "scheduled_maintenances": []}, "/api/v2/summary.json"),
+    ("statuspage", {"page": {"id": "abc"}, "status": {"indicator": "none"}}, "/api/v2/summary.json"),
     ("incidentio", {"page": {"id": pages.ulid("PG")}, "incidents": []}, "/api/v2/components.json"),
+    ("incidentio", {"page": {"id": pages.ulid("PG")}, "status": {"indicator": "none"}}, "/api/v2/components.json"),
     ("instatus", pages.INSTATUS_SUMMARY, "/v3/components.json"),
     ("cachet", pages.CACHET_V2_INCIDENTS, "/api/v1/components"),
     ("cachet", pages.CACHET_V3_INCIDENTS, "/api/components"),
@@ -193,6 +195,52 @@ def test_a_document_without_components_says_which_to_give(provider: str, documen
         with pytest.raises(ShapeError, match="give ") as caught:
             providers.read_documents(name, [document])
         assert place in caught.value.message
+
+
+def test_a_page_without_components_yet_is_no_other_shape() -> None:
+    for name, document in [
+        ("statuspage", {"page": {"id": "abc"}, "components": []}),
+        ("betterstack", {"data": {"type": "status_page"}, "included": []}),
+        ("betterstack", {"data": {"type": "status_page"}, "included": [{"type": "status_page_section", "id": "1"}]}),
+        ("cachet", pages.cachet_v2([])),
+    ]:
+        for provider in ("auto", name):
+            found = providers.read_documents(provider, [document])
+            assert (found.provider, list(found.components)) == (name, [])
+
+
+def test_incidents_of_an_early_cachet_2_give_titles() -> None:
+    """Each has a scheduled_at before 2.4, and a status of 0 where it is one for the future."""
+    early = {"visible": 1, "message": "m", "scheduled_at": "2015-08-01 12:00:00", "deleted_at": None}
+    components = pages.cachet_v2([pages._component_v2(1, "4"), pages._component_v2(2, "1")])
+    incidents = pages.cachet_v2(
+        [
+            {"id": 1, "component_id": 1, "name": "Calls fail", "status": "1", "human_status": "Investigating", **early},
+            {"id": 2, "component_id": 1, "name": "Over", "status": 4, "human_status": "Fixed", **early},
+            {"id": 3, "component_id": 2, "name": "Next week", "status": 0, "human_status": "Scheduled", **early},
+        ]
+    )
+    found = providers.read_documents("auto", [components, incidents]).components
+    assert seen(list(found)) == {"1": ("major_outage", C, "Calls fail"), "2": ("operational", OK, None)}
+
+
+def test_incident_ios_proxy_with_component_id() -> None:
+    """As its structure has it."""
+    document = {
+        "summary": {
+            "components": [{"component_id": "a", "name": "A"}, {"component_id": "b", "name": "B"}],
+            "affected_components": [{"component_id": "a", "status": "full_outage"}],
+        }
+    }
+    found = providers.read_documents("auto", [document]).components
+    assert seen(list(found)) == {"a": ("full_outage", C, None), "b": ("operational", OK, None)}
+
+
+def test_our_own_status_may_have_become_a_number() -> None:
+    document = {**pages.MONITOR_JSON, "status": 200}
+    assert recognised_by(document) == ["monitor"]
+    assert len(providers.read_documents("monitor", [document]).components) == 3
+    assert recognised_by({"status": 404, "message": "no such page"}) == []  # anybody's error
 
 
 # --- every other shape ------------------------------------------------------------------------------------------------

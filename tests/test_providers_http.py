@@ -166,6 +166,68 @@ def test_incident_io_without_components_json_gives_what_the_summary_has(status_p
     assert len(read(Source(name="s", url=status_page.url("/")))) == 25
 
 
+@pytest.mark.parametrize("provider", ["auto", "incidentio"])
+@pytest.mark.parametrize("given", ["/", "/api/v2/summary.json"])
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"status": 500}, "answered HTTP 500"),
+        ({"status": 429}, "answered HTTP 429"),
+        ({"document": b'{"components": [', "status": 200}, "the answer is not JSON, or not all of it"),
+        ({"document": {"error": "try again"}}, "it has no list of components"),
+    ],
+)
+def test_an_incident_io_list_that_cannot_be_read_now_is_not_the_cut_one(
+    status_page: StatusPage, provider: str, given: str, how: dict[str, Any], words: str
+) -> None:
+    """Else an outage of a component that the summary leaves out would pass unseen, and the page for well read."""
+    status_page.serve("/api/v2/summary.json", pages.INCIDENTIO_SUMMARY)
+    status_page.serve("/api/v2/components.json", **how)
+    with pytest.raises(SourceError, match=r"/api/v2/components\.json: ") as caught:
+        read(Source(name="s", url=status_page.url(given), provider=provider))
+    assert words in caught.value.message
+
+
+def test_an_incident_io_list_that_hangs_is_not_the_cut_one(status_page: StatusPage) -> None:
+    status_page.serve("/api/v2/summary.json", pages.INCIDENTIO_SUMMARY)
+    status_page.serve("/api/v2/components.json", delay=20.0)
+    with pytest.raises(SourceError, match=r"/api/v2/components\.json: not read within 2 s"):
+        read(Source(name="s", url=status_page.url("/"), provider="incidentio", timeout=2.0))
+
+
+def test_instatus_components_that_cannot_be_read_are_the_cause(status_page: StatusPage) -> None:
+    status_page.serve("/summary.json", pages.INSTATUS_SUMMARY)
+    status_page.serve("/v3/components.json", status=503)
+    with pytest.raises(SourceError, match=r"/v3/components\.json: answered HTTP 503"):
+        read(Source(name="s", url=status_page.url("/summary.json")))
+
+
+@pytest.mark.parametrize("provider", ["auto", "uptime-kuma"])
+def test_a_kuma_page_that_does_not_exist(status_page: StatusPage, provider: str) -> None:
+    """Its beats are an empty list, with 200, whatever the slug; the page is 404, or hangs in early versions of 2."""
+    status_page.serve("/api/status-page/heartbeat/typo", {"heartbeatList": {}, "uptimeList": {}})
+    with pytest.raises(SourceError, match=r"/api/status-page/typo: there is no status page 'typo'"):
+        read(Source(name="s", url=status_page.url("/status/typo"), provider=provider))
+    status_page.serve("/api/status-page/typo", status=503)
+    with pytest.raises(SourceError, match=r"/api/status-page/typo: answered HTTP 503"):
+        read(Source(name="s", url=status_page.url("/status/typo"), provider=provider))
+    status_page.serve("/api/status-page/typo", {**pages.KUMA_PAGE, "publicGroupList": []})
+    assert read(Source(name="s", url=status_page.url("/status/typo"), provider=provider)) == []
+
+
+def test_a_cachet_2_without_components_yet(status_page: StatusPage) -> None:
+    status_page.serve("/api/v1/components", pages.cachet_v2([]))
+    status_page.serve("/api/v1/incidents", pages.CACHET_V2_INCIDENTS)
+    assert read(Source(name="s", url=status_page.url("/"))) == []
+
+
+def test_a_number_too_long_is_told_in_our_words(status_page: StatusPage) -> None:
+    url = status_page.serve("/a.json", b'{"components": ' + b"1" * 5000 + b"}")
+    with pytest.raises(SourceError) as caught:
+        read(Source(name="s", url=url))
+    assert caught.value.message == f"{url}: the answer is not JSON that can be read (a number is too long)"
+
+
 def test_a_kuma_that_shows_no_page(status_page: StatusPage) -> None:
     status_page.serve("/api/entry-page", {"type": "entryPage", "entryPage": "dashboard"})
     with pytest.raises(NotThere, match="shows no status page of Uptime Kuma: give the address of one"):

@@ -50,15 +50,18 @@ def recognises(document: Any) -> bool:
 
 def parse(documents: Sequence[Any]) -> list[Component]:
     """Every resource of the page, with the open report that names it."""
+    listed = False
     resources: list[dict[str, Any]] = []
     reports: list[dict[str, Any]] = []
     for document in documents:
-        for entry in objects(an_object(document, "Better Stack"), "included") or ():
+        included = objects(an_object(document, "Better Stack"), "included")
+        listed |= recognises(document) and included is not None
+        for entry in included or ():
             if entry.get("type") == _RESOURCE:
                 resources.append(entry)
             elif entry.get("type") == "status_report":
                 reports.append(inner(entry, "attributes"))
-    if not resources:
+    if not resources and (reports or not listed):  # a new page has neither; reports alone are not the whole of it
         raise ShapeError(f"it has no resources ({_RESOURCE}): give the page's {_INDEX}")
     return list(_components(resources, reports))
 

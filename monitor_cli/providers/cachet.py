@@ -60,7 +60,7 @@ def fetch(url: str, get: Get) -> list[Any]:
     if not recognises(found.document):
         return [found.document]
     pages = _pages(found, get)
-    if all(_is_component(entry) for entry in _data(found.document)):
+    if found.document["data"] and all(_is_component(entry) for entry in _data(found.document)):
         pages += _incident_pages(found, get)
     return pages
 
@@ -201,4 +201,4 @@ def _incidents(entries: list[dict[str, Any]]) -> Iterator[tuple[str, Incident]]:
 def _is_open_v2(own: dict[str, Any]) -> bool:
     code = number(own.get("latest_status"))
     code = number(own.get("status")) if code is None else code
-    return "scheduled_at" not in own and code not in (None, _SCHEDULED, _FIXED)
+    return code not in (None, _SCHEDULED, _FIXED)  # before 2.4 each has a scheduled_at, whatever it is

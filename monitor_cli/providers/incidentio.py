@@ -23,9 +23,9 @@ from monitor_cli.providers.shape import (
     inner_objects,
     judged,
     objects,
-    optional,
     required,
     text,
+    where_there,
     worst_of_each,
 )
 from monitor_cli.types import Component, Incident, OnlyAffected, Type
@@ -42,11 +42,13 @@ def fetch(url: str, get: Get) -> list[Any]:
     """The whole list, where the page's or the given document is of the form that may be cut."""
     found = find(url, get, _SUMMARY, _LIST, _WIDGET)
     base, api, name = found.address.partition(_API)
-    if api and name != "components.json" and recognises(found.document):
-        whole = optional([base + _LIST], get)
-        if whole and recognises(whole.document) and isinstance(whole.document.get("components"), list):
-            return [whole.document]
-    return [found.document]
+    if not api or name == "components.json" or not recognises(found.document):
+        return [found.document]
+    # A list that cannot be read now is no reason to take the one that may be cut for all of it.
+    whole = where_there([base + _LIST], get)
+    if whole and not isinstance(inner({"": whole.document}, "").get("components"), list):
+        raise ShapeError("it has no list of components", whole.address)
+    return [whole.document] if whole and recognises(whole.document) else [found.document]
 
 
 def recognises(document: Any) -> bool:
@@ -94,7 +96,7 @@ def _is_proxy(document: dict[str, Any]) -> bool:
 
 def _component(entry: dict[str, Any], place: int, current: dict[str, tuple[str, Incident | None]]) -> Component:
     """With the word of the list, or where it is among what is affected at present with the one there."""
-    key = required(entry, "id", f"component {place} of its list")
+    key = required(entry, "component_id" if "id" not in entry else "id", f"component {place} of its list")
     word, incident = current.get(key, ("", None))
     usual = text(entry.get("status")) or OnlyAffected.ABSENT.word
     return judged(key, entry.get("name"), word or usual, _TYPES, incident)

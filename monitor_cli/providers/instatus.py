@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from monitor_cli.providers.shape import Get, ShapeError, an_array, find, identity, judged, optional, required, text
+from monitor_cli.providers.shape import Get, ShapeError, an_array, find, identity, judged, required, text, where_there
 from monitor_cli.types import Component, Type
 
 NAME = "instatus"
@@ -32,7 +32,7 @@ def fetch(url: str, get: Get) -> list[Any]:
     found = find(url, get, *_LISTS)
     if _is_summary(found.document):
         page = found.address.partition("?")[0].removesuffix("/summary.json").removesuffix("/v3").removesuffix("/v2")
-        listed = optional([page + place for place in _LISTS], get)
+        listed = where_there([page + place for place in _LISTS], get)
         if listed and recognises(listed.document):
             return [listed.document]
     return [found.document]

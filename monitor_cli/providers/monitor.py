@@ -16,6 +16,7 @@ from monitor_cli.providers.shape import (
     find,
     inner,
     judged,
+    number,
     required,
     text,
     with_query,
@@ -44,10 +45,12 @@ def recognises(document: Any) -> bool:
     if isinstance(document, dict) and document.keys() == {"api"}:
         return True
     own = _content(document)
-    status, data = own.get("status"), own.get("data")
-    if not isinstance(status, str) or not isinstance(own.get("message"), str):
+    data = own.get("data")
+    if not _status(own) or not isinstance(own.get("message"), str):
         return False
-    return "incidents" in data if isinstance(data, dict) else own.keys() == {"status", "message"}
+    if isinstance(data, dict):
+        return "incidents" in data
+    return own.keys() == {"status", "message"} and isinstance(own["status"], str)  # others' errors have a number there
 
 
 def parse(documents: Sequence[Any]) -> list[Component]:
@@ -55,7 +58,7 @@ def parse(documents: Sequence[Any]) -> list[Component]:
     found: list[Component] = []
     for document in documents:
         own = _content(an_object(document, "the incident API"))
-        status = text(own.get("status"))
+        status = _status(own)
         if status != "200":
             raise ShapeError(f"the incident API answers {status[:10] or 'nothing'}: {text(own.get('message'))[:200]}")
         for place, entry in enumerate(_entries(own), 1):
@@ -71,6 +74,12 @@ def _content(document: Any) -> dict[str, Any]:
     if isinstance(document, dict) and document.keys() == {"api"}:
         return inner(document, "api")
     return document if isinstance(document, dict) else {}
+
+
+def _status(own: dict[str, Any]) -> str:
+    """The status, a text in every version of ours; a program that passes the document on may make a number of it."""
+    code = number(own.get("status"))
+    return text(own.get("status")) if code is None else str(code)
 
 
 def _entries(own: dict[str, Any]) -> list[dict[str, Any]]:

@@ -59,6 +59,15 @@ def first_of(addresses: Iterable[str], get: Get) -> Found:
     raise missing or NotThere("no address to look at")
 
 
+def where_there(addresses: Iterable[str], get: Get) -> Found | None:
+    """The same for a document that is needed where a page has it: None where there is none. Raises SourceError where
+    there is one that cannot be read."""
+    try:
+        return first_of(addresses, get)
+    except NotThere:
+        return None
+
+
 def optional(addresses: Iterable[str], get: Get) -> Found | None:
     """The same for a document that a page may do without: None where there is none, or it cannot be read."""
     try:

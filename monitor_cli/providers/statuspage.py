@@ -19,6 +19,7 @@ from monitor_cli.providers.shape import (
     components_of,
     find,
     incident_of,
+    inner,
     inner_objects,
     objects,
     text,
@@ -48,18 +49,20 @@ def fetch(url: str, get: Get) -> list[Any]:
 
 
 def recognises(document: Any) -> bool:
-    """A page object beside one of the lists; or the lists alone, as a trimmed incidents.json has them."""
+    """A page object beside one of the lists or the indicator; or the lists alone, as a trimmed incidents.json has
+    them."""
     return has_the_form(document) and not is_incident_io(document)
 
 
 def has_the_form(document: Any) -> bool:
     """The same, also where another product serves it in this form."""
-    if not isinstance(document, dict) or not any(isinstance(document.get(key), list) for key in _LISTS):
+    if not isinstance(document, dict):
         return False
-    page = document.get("page")
+    page, listed = document.get("page"), any(isinstance(document.get(key), list) for key in _LISTS)
     if isinstance(page, dict):
-        return not isinstance(page.get("status"), str)  # Instatus and Checkly have it there
-    return page is None and "incidents" in document and document.keys() <= _KEYS
+        # Instatus and Checkly have the status there. status.json has no list, but parse can say which document has one.
+        return not isinstance(page.get("status"), str) and (listed or "indicator" in inner(document, "status"))
+    return listed and page is None and "incidents" in document and document.keys() <= _KEYS
 
 
 def is_incident_io(document: dict[str, Any]) -> bool:

@@ -24,6 +24,7 @@ from monitor_cli.providers.shape import (
     number,
     optional,
     text,
+    where_there,
 )
 from monitor_cli.types import Component, Type
 
@@ -60,7 +61,11 @@ def fetch(url: str, get: Get) -> list[Any]:
     beats = first_of([f"{site}{_BEATS}{slug.lower()}"], get).document
     if not recognises(beats):
         return [beats]
-    page = optional([f"{site}{_API}{slug.lower()}"], get)
+    address = f"{site}{_API}{slug.lower()}"
+    # Of a slug that no page has, the beats are an empty list all the same: then the page itself must tell.
+    page = optional([address], get) if beats.get("heartbeatList") else where_there([address], get)
+    if page is None and not beats.get("heartbeatList"):
+        raise ShapeError(f"there is no status page {text(slug)!r}", address)
     return [beats, page.document] if page and recognises(page.document) else [beats]
 
 

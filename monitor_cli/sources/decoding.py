@@ -40,8 +40,10 @@ def decode(body: bytes, where: str) -> Any:
         raise SourceError(f"{where}: the JSON is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise SourceError(f"{where}: the answer is not JSON, or not all of it ({error})") from None
-    except ValueError as error:  # not the encoding that its first bytes promise; a number of thousands of digits
+    except UnicodeDecodeError as error:  # not the encoding that its first bytes promise
         raise SourceError(f"{where}: the answer is not JSON that can be read ({_first_line(error)})") from None
+    except ValueError:  # Python's own words tell how to change its limit
+        raise SourceError(f"{where}: the answer is not JSON that can be read (a number is too long)") from None
 
 
 def _first_line(error: Exception) -> str:
