@@ -535,6 +535,14 @@ def test_a_directory_that_cannot_be_used_is_78(cli: Cli, past: Past, filled: Fil
     assert past.rows() == filled.all
 
 
+def test_an_empty_directory_s_name_is_refused(cli: Cli, past: Past, filled: Filled) -> None:
+    """As a script gives it whose variable is not set: not taken for the setting."""
+    before = past.rows()
+    result = cli("archive", "--to", "")
+    assert (result.code, "it is empty" in result.err) == (2, True)
+    assert past.rows() == before
+
+
 def test_a_file_system_without_links_will_do(
     cli: Cli, past: Past, filled: Filled, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

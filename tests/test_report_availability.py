@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import delete
 
 from monitor_cli import schema
+from monitor_cli.cli import report_output
 from monitor_cli.reports import availability
 from tests.support.cli import Cli
 from tests.support.world import World
@@ -289,6 +290,12 @@ def test_csv_is_for_a_spreadsheet_and_starts_no_formula(cli: Cli, world: World) 
     odd = rows[-2]
     assert (odd["name"], odd["region"], odd["region_code"]) == ("'=HYPERLINK(1)", '\'@SUM(A1), "x"', "'-1")
     assert (odd["operational_percent"], odd["removed"], odd["mttr_seconds"]) == ("100.0", "no", "")
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
+def test_what_starts_a_formula_is_made_text(start: str) -> None:
+    assert report_output._harmless(f"{start}1") == f"'{start}1"
+    assert report_output._harmless(f"1{start}1") == f"1{start}1"
 
 
 def test_a_moment_of_trouble_is_never_100_percent(cli: Cli, world: World) -> None:

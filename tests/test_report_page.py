@@ -293,6 +293,31 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None
     assert file.read_text() == "old"
 
 
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    """A page for /dev/null, written by root, put a file in its place: for every program of the machine."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (link := tmp_path / "link").symlink_to(pipe)
+    for path in (pipe, link):
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            write_whole(str(path), b"new")
+            write_whole(f"/proc/self/fd/{reader}", b"er")  # as /dev/stdout leads to a pipe: no path of its own
+            assert os.read(reader, 10) == b"newer"
+        finally:
+            os.close(reader)
+    assert pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]
+
+
+def test_a_page_goes_to_stdout_too(lite: Cli, story: World) -> None:
+    shown = lite.ok("report", "deliveries", "--html", "-").out
+    assert shown.startswith("<!doctype html>")
+    assert shown.endswith("</html>\n")
+    assert not Path("-").exists()
+    assert lite("report", "deliveries", "--html", "-", "--json").code == 2
+
+
 def test_a_place_that_is_not_there_is_said(lite: Cli, tmp_path: Path) -> None:
     result = lite("report", "availability", "--html", str(tmp_path / "absent" / "page.html"))
     assert (result.code, result.out) == (1, "")

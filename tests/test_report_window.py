@@ -127,3 +127,12 @@ def test_an_account_that_is_not_there(lite: Cli) -> None:
         result = lite("report", report, "--account", "nobody")
         assert (result.code, result.out) == (1, "")
         assert "no account named 'nobody'" in result.err
+
+
+@pytest.mark.parametrize("report", ["availability", "incidents", "deliveries"])
+@pytest.mark.parametrize("option", ["--account", "--html"])
+def test_an_empty_option_is_no_report_of_everybody(lite: Cli, report: str, option: str) -> None:
+    """As a script gives it whose variable is not set."""
+    result = lite("report", report, option, "")
+    assert (result.code, result.out) == (2, "")
+    assert "it is empty" in result.err

@@ -15,7 +15,7 @@ from monitor_cli.archive import restore as restoring
 from monitor_cli.archive import run as archiving
 from monitor_cli.archive.lease import Busy
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.cli.inputs import progress, read_time, reads
+from monitor_cli.cli.inputs import not_empty, progress, read_time, reads
 from monitor_cli.cli.output import confirm, print_rows, yes_option
 from monitor_cli.errors import OutsideError
 from monitor_cli.schema import PREFIX
@@ -45,7 +45,12 @@ def _read_age(text: str) -> int:
     help="Older than: 90d, 12w (in whole UTC days), or a time. Default: the setting retention_days.",
 )
 @click.option(
-    "--to", "directory", metavar="DIR", type=click.Path(), help="Where the files go. Default: the setting archive_dir."
+    "--to",
+    "directory",
+    metavar="DIR",
+    type=click.Path(),
+    callback=reads(not_empty),
+    help="Where the files go. Default: the setting archive_dir.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Show how many rows of which day would go into which file; write nothing."

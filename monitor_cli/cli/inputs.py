@@ -63,6 +63,13 @@ def reads(reader: Callable[[str], Any]) -> Callable[[click.Context, click.Parame
     return judge
 
 
+def not_empty(text: str) -> str:
+    """For `reads`: an option that was given says something; an empty one is a variable of a script that was not set."""
+    if not text:
+        raise ValueError("it is empty")
+    return text
+
+
 def read_file(path: str) -> tuple[bytes, str]:
     """The bytes of a file that was named on the command line (- is stdin), and its name for messages. Raises
     UsageError (2) where it cannot be read, or a line has over 1 MiB: then it is no such file, and may never end."""

@@ -12,7 +12,7 @@ import click
 from monitor_cli.cli import report_output as output
 from monitor_cli.cli.completing import complete_account
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.cli.inputs import read_time
+from monitor_cli.cli.inputs import not_empty, read_time, reads
 from monitor_cli.cli.report_output import Report
 from monitor_cli.db import Connection
 from monitor_cli.dialect import now_ms
@@ -49,7 +49,11 @@ _OPTIONS = (
     click.option("--until", metavar="TIME", help="Until then, not included. Default: now."),
     click.option("--month", metavar="YYYY-MM", help="A calendar month, instead of --since and --until."),
     click.option(
-        "--account", metavar="NAME", shell_complete=complete_account, help="What concerns this account alone."
+        "--account",
+        metavar="NAME",
+        callback=reads(not_empty),  # else a customer would be sent a report of everybody
+        shell_complete=complete_account,
+        help="What concerns this account alone.",
     ),
     click.option(
         "--timezone",
@@ -61,7 +65,11 @@ _OPTIONS = (
     click.option("--format", "form", type=click.Choice(output.FORMS), help="What to print. Default: table."),
     click.option("--json", "as_json", is_flag=True, help="The same as --format json."),
     click.option(
-        "--html", type=click.Path(), metavar="FILE", help="Write a page to this file; nothing else, without --format."
+        "--html",
+        type=click.Path(allow_dash=True),
+        metavar="FILE",
+        callback=reads(not_empty),
+        help="Write a page to this file (-: stdout); nothing else, without --format.",
     ),
 )
 _by = click.option("--by", type=click.Choice(["region", "server"]), help="The regions alone, or the servers.")
@@ -77,6 +85,8 @@ def _asks(command: Callable[..., Any]) -> Callable[..., Any]:
             if asked.form not in (None, "json"):
                 raise UsageError("--json and --format say different things")
             asked = asked._replace(form="json")
+        if asked.form and asked.html == "-":
+            raise UsageError("--html - writes the page to stdout, where --format writes too")
         command(app, asked, **own)
 
     asking.__doc__, asking.__name__ = command.__doc__, command.__name__

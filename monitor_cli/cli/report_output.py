@@ -24,6 +24,9 @@ from monitor_cli.words import iso, span
 
 FORMS = ("table", "csv", "json")
 _TIMES = frozenset(("from", "to", "owed_since"))
+_FORMULA = tuple(
+    "=+-@\t\r\n＝＋－＠"
+)  # wide ones too: where Chinese and Japanese are typed they are taken for the others
 Rows = Callable[[], Iterator[dict[str, Any]]]
 
 
@@ -119,7 +122,7 @@ def _joined(reasons: Sequence[Mapping[str, Any]], key: str) -> str:
 
 def _harmless(value: Any) -> Any:
     """A text that a spreadsheet would take for a formula gets a ' before it (OWASP, CSV injection)."""
-    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return "'" + value if isinstance(value, str) and value[:1] in _FORMULA else value
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -230,6 +233,9 @@ def _head(report: Report) -> Head:
 
 
 def _write(path: str, page: str) -> None:
+    if path == "-":
+        click.echo(page, nl=False)
+        return
     try:
         write_whole(path, page.encode())
     except OSError as error:
