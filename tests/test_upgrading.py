@@ -255,6 +255,72 @@ def test_the_page_from_the_plugin_to_the_first_runs_and_back(upgrade: Upgrade) -
     assert "a-token-of-acme" not in (upgrade.home / "callbacks.json").read_text()
 
 
+# Every column but the id may be NULL, as a platform's own programs may have left them.
+LOOSE = {
+    "server_id": "smallint",
+    "name": "varchar(100)",
+    "server_tag": "varchar(30)",
+    "channel_id": "int",
+    "capacity": "int",
+    "used": "int",
+    "primary_server": "varchar(100)",
+    "region": "varchar(100)",
+    "region_code": "varchar(100)",
+    "incident_status": "varchar(50)",
+    "final_status": "varchar(50)",
+    "status_report": "tinyint",
+    "meta": "text",
+    "created": "int",
+    "modified": "int",
+}
+
+
+def test_no_command_stumbles_over_NULL(
+    mariadb: MariaDB, make_cli: Callable[[str | None], Cli], status_page: StatusPage, receiver: Receiver
+) -> None:
+    """A row for each column with NULL in it and a row that is nothing but NULL, of servers in trouble, well and flagged
+    too: whatever an engineer looks with, looks."""
+    url = mariadb.create_database()
+    name = make_url(url).database
+    loose = ", ".join(f"{column} {kind}" for column, kind in LOOSE.items())
+    mariadb.execute(f"CREATE TABLE {MONITOR} (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, {loose})", database=name)
+    for kind, flag in (("critical", 0), ("operational", 0), ("warning", 1)):
+        full = [4, "n", f"c-{kind}", 7, 10, 1, "p", "goa", "GA-IN", kind, kind, flag, "{}", 1, 1]
+        rows = [[None if column == key else value for key, value in enumerate(full)] for column in range(len(full))]
+        values = ", ".join(f"({', '.join(map(_sql, row))})" for row in [*rows, [None] * len(full)])
+        mariadb.execute(f"INSERT INTO {MONITOR} ({', '.join(LOOSE)}) VALUES {values}", database=name)
+    cli = make_cli(url)
+    cli.ok("db", "upgrade")
+    world = World(Store("mariadb", url))
+    world.number(account := world.account("acme"), "+1", channel=7)
+    world.callback(account, receiver.url("/hook"), payload="data={response}")
+    components = [{"id": f"c-{kind}", "name": "n", "status": "major_outage"} for kind in ("operational", "warning")]
+    status_page.serve("/api/v2/summary.json", {"page": {"id": "p"}, "components": components})
+    env = {"MONITOR_INCIDENT_URL": status_page.url("/"), "MONITOR_ALLOW_NETWORKS": "127.0.0.1"}
+    looks = [["status"], ["status", "--all"], ["status", "--json", "--all"], ["server", "list", "--json"]]
+    looks += [["server", "show", "4"], ["server", "export"], ["report", "availability"], ["archive", "--dry-run"]]
+    looks += [["incident-sync", "--dry-run"], ["source", "check"]]
+    for command in looks:
+        result = cli("-vv", *command, env=env)
+        assert result.code == 0, f"{command}\n{result.err[-2500:]}"
+        if command == ["status", "--json", "--all"]:
+            assert result.json["servers_total"] == 3 * (len(LOOSE) + 1)
+            nowhere = [one for one in result.json["servers"] if one["channel_id"] is None]
+            assert len(nowhere) == 6
+            assert {(one["numbers"], one["accounts"]) for one in nowhere} == {(0, 0)}
+    mariadb.execute(f"DELETE FROM {MONITOR} WHERE channel_id IS NULL", database=name)  # that nobody hears of
+    for command in (["callback-run", "--dry-run"], ["incident-sync"], ["callback-run", "--max-seconds", "2"]):
+        result = cli("-vv", *command, env=env)
+        assert result.code == 0, f"{command}\n{result.err[-2500:]}"
+    assert len(receiver.requests) == 1
+    assert cli("check", "--json", env=env).json["exit_code"] == 1  # a server_tag that the page has not
+    mariadb.drop_database(url)
+
+
+def _sql(value: object) -> str:
+    return "NULL" if value is None else repr(value)
+
+
 def back_again(upgrade: Upgrade, world: World, tell: str, sync: str) -> None:
     """A change that a customer did not take goes to the plugin, by its flag; what the plugin told meanwhile is put
     right after coming back; and the last step leaves the plugin's table alone."""

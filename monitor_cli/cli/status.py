@@ -12,7 +12,7 @@ from monitor_cli.cli.inputs import Decimal, WholeNumber
 from monitor_cli.cli.output import cell, json_option
 from monitor_cli.cli.screen import columns, fitted, on_terminal, redraw, table
 from monitor_cli.errors import DatabaseAway
-from monitor_cli.health.picture import NOBODY, Cause, Picture, Place, Server, severity, take
+from monitor_cli.health.picture import Cause, Picture, Place, Server, severity, take
 from monitor_cli.safetext import to_json
 from monitor_cli.store.overview import Owed
 from monitor_cli.store.reports import State
@@ -105,7 +105,7 @@ def _region(place: Place) -> dict[str, Any]:
 
 
 def _server(one: Server, picture: Picture) -> dict[str, Any]:
-    reach = picture.reach.get(one.channel_id, NOBODY)
+    reach = picture.reach_of(one)
     return {
         "id": one.id,
         "server_id": one.server_id,
@@ -215,7 +215,7 @@ def _place_row(one: Place, now: int) -> tuple[Any, ...]:
 
 
 def _server_row(one: Server, picture: Picture) -> tuple[Any, ...]:
-    reach = picture.reach.get(one.channel_id, NOBODY)
+    reach = picture.reach_of(one)
     region = f"{one.region.region} {one.region.region_code}".strip()
     what = (one.id, one.name, one.channel_id, region, word_of(one.type), _when(one.since_at, picture.at))
     return *what, reach.numbers, reach.accounts, one.incident_status, _title(one.cause)

@@ -29,14 +29,15 @@ class Cause(NamedTuple):
 
 
 class Server(NamedTuple):
-    """A row of infi_voice_monitor as it stands. `type` None: NULL or no word of ours. `since_at` and `cause` None: the
+    """A row of infi_voice_monitor as it stands: another program's may have NULL in any column, and one on no channel
+    concerns nobody. `type` None: NULL or no word of ours. `since_at` and `cause` None: the
     newest history row does not tell this type, as where another program wrote it."""
 
     id: int
-    server_id: int
+    server_id: int | None
     name: str
     server_tag: str
-    channel_id: int
+    channel_id: int | None
     region: Region
     incident_status: str | None
     final_status: str | None
@@ -73,6 +74,10 @@ class Picture:
     callbacks: Callbacks
     sources: Mapping[str, State]
 
+    def reach_of(self, server: Server) -> Reach:
+        """Whom a shown server concerns."""
+        return NOBODY if server.channel_id is None else self.reach.get(server.channel_id, NOBODY)
+
     def by_type(self) -> Counter[Type | None]:
         """How many servers have each type."""
         total: Counter[Type | None] = Counter()
@@ -94,7 +99,7 @@ def take(conn: Connection, *, every: bool = False, most: int | None = None) -> P
         at=now_ms(conn),
         places=_places(counts, servers, reach),
         servers=servers,
-        reach=overview.reach_of_channels(conn, {one.channel_id for one in shown}),
+        reach=overview.reach_of_channels(conn, {one.channel_id for one in shown if one.channel_id is not None}),
         waiting=overview.waiting(conn),
         owed=owed,
         kept=kept,
