@@ -206,6 +206,50 @@ def test_config_check_says_what_is_wrong_in_the_file(
     assert "Traceback" not in result.err
 
 
+SEVERAL = """\
+databse_url = "x"
+confirm = 0
+nonsense = 1
+[[sources]]
+name = "a"
+provder = "gatus"
+confirm = 2
+[[sources]]
+url = "https://b.example"
+timeout = 0
+"""
+
+
+@pytest.mark.parametrize("command", [["config", "check"], ["config", "show"], ["status"]])
+def test_all_that_is_wrong_is_said_at_once(cli: Cli, write: Callable[[str], str], command: list[str]) -> None:
+    """Mended one by one, each further line of a configuration would cost another try."""
+    file = write(SEVERAL)
+    result = cli("--config", file, *command, env={"MONITOR_CONCURRENCY": "many"})
+    assert (result.code, result.out) == (78, "")
+    assert result.err.splitlines() == [
+        "monitor-cli: 9 things in the configuration cannot be used:",
+        f"  - {file}: unknown key 'databse_url' (did you mean 'database_url'?)",
+        f"  - {file}: confirm must be a whole number from 1 to 1000",
+        f"  - {file}: unknown key 'nonsense'",
+        "  - [[sources]] number 1: unknown key 'provder' (did you mean 'provider'?)",
+        "  - [[sources]] number 1: unknown key 'confirm' "
+        "(confirm is a setting of the whole file: it has to stand above the first [[table]])",
+        "  - [[sources]] number 1 has no url (each source needs a name and a url)",
+        "  - [[sources]] number 2: timeout must be a number from 0.1 to 600",
+        "  - [[sources]] number 2 has no name (each source needs a name and a url)",
+        "  - the environment variable MONITOR_CONCURRENCY: concurrency must be a whole number from 1 to 4096",
+    ]
+
+
+def test_config_check_names_every_contradiction(cli: Cli, write: Callable[[str], str]) -> None:
+    text = 'database_url = "voice"\ncapacity_warning = 0.9\ncapacity_critical = 0.8\nconnect_timeout = 20'
+    result = cli("--config", write(text), "config", "check", env={"MONITOR_SECRET_KEY_FILE": "/nonexistent"})
+    assert result.code == 78
+    for words in ("4 things", "database_url is not a URL", "secret_key_file", "capacity_critical", "connect_timeout"):
+        assert words in result.err
+    assert cli("--config", write(text), "check").out.count("\n") == 1
+
+
 def test_a_value_in_the_environment_is_named_by_its_variable(cli: Cli) -> None:
     result = cli("config", "check", env={"MONITOR_CONCURRENCY": "many"})
     assert result.code == 78

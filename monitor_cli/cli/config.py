@@ -62,14 +62,19 @@ def show(app: App, as_json: bool) -> None:
 @command.command("check")
 @pass_app
 def check(app: App) -> None:
-    """Read the settings as every command does: silent if they can be used, else exit 78 and the reason.
+    """Read the settings as every command does: silent if they can be used, else exit 78 and everything that is wrong.
 
     \b
     Example:  monitor-cli --config monitor.toml config check
     """
-    described(app.settings.database_url)
-    config.check(app.settings)
-    chosen.check(app.settings)
+    settings, faults = app.settings, config.Faults()
+    with faults:
+        described(settings.database_url)
+    with faults:
+        config.check(settings)
+    with faults:
+        chosen.check(settings)
+    faults.tell()
     for name, near in _misspelt(os.environ).items():
         log.warning("setting.unknown", extra={"facts": {"environment": name, "did_you_mean": near}})
 

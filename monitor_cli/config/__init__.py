@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from monitor_cli.config.secretkey import secret_keys as secret_keys
 from monitor_cli.config.source import Source as Source
 from monitor_cli.config.source import as_sources
 from monitor_cli.config.source import with_secrets as with_secrets
+from monitor_cli.config.values import Faults as Faults
 from monitor_cli.config.values import Network as Network
 from monitor_cli.config.values import (
     as_file,
@@ -49,6 +51,10 @@ def _default_database() -> str:
     return f"sqlite:///{_data() / 'monitor.db'}"
 
 
+def _sources(value: object) -> tuple[Source, ...]:
+    return as_sources(value, {f.name for f in names()})
+
+
 @dataclass(frozen=True)
 class Settings:
     """Every setting with its value; `origins` says where each came from (flag, environment, credential, file,
@@ -59,7 +65,7 @@ class Settings:
     secret_key: str = setting("", as_secret_key, "encrypts customers' secrets in the tables", secret=True)
     secret_key_file: str = setting("", as_text, "a file that holds secret_key")
     incident_url: str = setting("", as_text, "one source, where the file names none")
-    sources: tuple[Source, ...] = setting((), as_sources, "the upstream incident APIs")
+    sources: tuple[Source, ...] = setting((), _sources, "the upstream incident APIs")
     confirm: int = setting(1, as_integer(1, 1000), "syncs in a row that have to see a new type before it counts")
     capacity_warning: float = setting(0.0, as_number(0, 2), "used/capacity from which a server is warning; 0: off")
     capacity_critical: float = setting(0.0, as_number(0, 2), "used/capacity from which a server is critical; 0: off")
@@ -106,21 +112,26 @@ def env_name(name: str) -> str:
 
 def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, object] | None = None) -> Settings:
     """Read the settings. `path` is --config's; `flags` are values given on the command line, None where not given.
-    Raises ConfigError (78) with the key, where it stands and the nearest known one."""
+    Raises ConfigError (78) with each key that is wrong, where it stands and the nearest known one."""
     values: dict[str, Any] = {}
     origins: dict[str, str] = {f.name: "default" for f in names()}
+    faults = Faults()
     file = _find_file(path, environ)
     if file is not None:
-        values.update(read_table(Settings, _read_file(file), str(file)))
+        with faults:
+            values.update(read_table(Settings, _read_file(file), str(file)))
         origins.update(dict.fromkeys(values, f"file {file}"))
     for f in names():
         if f.metadata["secret"] and (credential := find_credential(f.name, environ)) is not None:
             where = f"the credential {f.name}"
-            values[f.name] = read_value(f, read_secret_file(str(credential), where), where)
+            with faults:
+                values[f.name] = read_value(f, read_secret_file(str(credential), where), where)
             origins[f.name] = f"credential {credential}"
         if (raw := environ.get(env_name(f.name))) is not None and f.name != "sources":
-            values[f.name] = read_value(f, raw, f"the environment variable {env_name(f.name)}")
+            with faults:
+                values[f.name] = read_value(f, raw, f"the environment variable {env_name(f.name)}")
             origins[f.name] = f"environment {env_name(f.name)}"
+    faults.tell()
     for key, value in (flags or {}).items():
         if value is not None:
             values[key] = value
@@ -146,21 +157,34 @@ def ping_url(settings: Settings, job: str) -> str:
 
 
 def check(settings: Settings) -> None:
-    """Raise ConfigError (78) where two settings contradict each other, or the keys and URLs cannot be read."""
-    secret_keys(settings)
-    for job in PINGED:
-        ping_url(settings, job)
+    """Raise ConfigError (78) where settings contradict each other, or the keys and URLs cannot be read."""
+    faults = Faults()
+    pings = [partial(ping_url, job=job) for job in PINGED]
+    looks: list[Callable[[Settings], object]] = [secret_keys, *pings, _textfiles, _capacities, _timeouts]
+    for look in looks:
+        with faults:
+            look(settings)
+    faults.tell()
+
+
+def _textfiles(settings: Settings) -> None:
     if settings.incident_sync_textfile and settings.incident_sync_textfile == settings.callback_run_textfile:
         raise ConfigError(
             "incident_sync_textfile and callback_run_textfile name one file",
             "each command writes the whole of its file: name two",
         )
+
+
+def _capacities(settings: Settings) -> None:
     warning, critical = settings.capacity_warning, settings.capacity_critical
     if warning and critical and critical < warning:
         raise ConfigError(
             f"capacity_critical ({critical:g}) is below capacity_warning ({warning:g})",
             "a server would be critical before it is warning: raise capacity_critical, or set one to 0 (off)",
         )
+
+
+def _timeouts(settings: Settings) -> None:
     if settings.connect_timeout > settings.total_timeout:
         raise ConfigError(
             f"connect_timeout ({settings.connect_timeout:g}) is above total_timeout ({settings.total_timeout:g})",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from monitor_cli.config.values import (
+    Faults,
     as_headers,
     as_number,
     as_text,
@@ -70,17 +71,22 @@ def _set_header(headers: dict[str, str], name: str, value: str) -> None:
     headers[name] = value
 
 
-def as_sources(value: object) -> tuple[Source, ...]:
+def as_sources(value: object, top_level: Collection[str] = ()) -> tuple[Source, ...]:
+    """The [[sources]] tables. `top_level`: the keys that stand above them. Raises ValueError, or ConfigError with all
+    that is wrong in them."""
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ValueError("must be [[sources]] tables")
     sources = []
+    faults = Faults()
     for number, table in enumerate(value, 1):
         where = f"[[sources]] number {number}"
-        read = read_table(Source, table, where)
+        with faults:
+            sources.append(Source(**read_table(Source, table, where, top_level)))
         for key in ("name", "url"):
-            if not read.get(key):
-                raise ConfigError(f"{where} has no {key}", "each source needs a name and a url")
-        sources.append(Source(**read))
+            with faults:
+                if table.get(key, "") == "":
+                    raise ConfigError(f"{where} has no {key}", "each source needs a name and a url")
+    faults.tell()
     names = [source.name for source in sources]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"has two sources of the name {sorted(doubled)[0]!r}")

@@ -9,8 +9,8 @@ import difflib
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import Field, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from monitor_cli.errors import ConfigError
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
+_KNOWN = "known keys: "
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -30,18 +31,56 @@ def setting(default: Any, read: Callable[[object], Any], text: str, *, secret: b
     return field(default=default, metadata=metadata)
 
 
-def read_table(kind: type, table: dict[str, Any], where: str) -> dict[str, Any]:
+class Faults(AbstractContextManager["Faults"]):
+    """What is wrong, so that all of it is told at once: each `with` keeps the ConfigError that it ended with."""
+
+    def __init__(self) -> None:
+        self.found: list[ConfigError] = []
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        if not isinstance(error, ConfigError):
+            return False
+        self.found += error.faults if isinstance(error, _Several) else [error]
+        return True
+
+    def tell(self) -> None:
+        """Raise ConfigError (78) with everything that was found."""
+        if self.found:
+            raise self.found[0] if len(self.found) == 1 else _Several(self.found)
+
+
+class _Several(ConfigError):
+    def __init__(self, faults: Sequence[ConfigError]) -> None:
+        lines = (f"{fault.message}{f' ({fault.hint})' if _brief(fault.hint) else ''}" for fault in faults)
+        super().__init__("\n  - ".join((f"{len(faults)} things in the configuration cannot be used:", *lines)))
+        self.faults = list(faults)
+
+
+def _brief(hint: str | None) -> bool:
+    """Not the list of every key: it would hide the other lines."""
+    return bool(hint) and not str(hint).startswith(_KNOWN)
+
+
+def read_table(kind: type, table: dict[str, Any], where: str, elsewhere: Collection[str] = ()) -> dict[str, Any]:
+    """The values of a TOML table. `elsewhere`: keys of the file's top level, which TOML takes for this table's where
+    they stand after its head. Raises ConfigError (78) with every key and value that cannot be used."""
     known = {f.name: f for f in fields(kind) if "read" in f.metadata}
     values = {}
+    faults = Faults()
     for key, value in table.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            raise ConfigError(
-                f"{where}: unknown key {key!r}",
-                f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}",
-            )
-        values[key] = read_value(known[key], value, where)
+        with faults:
+            if key not in known:
+                raise ConfigError(f"{where}: unknown key {key!r}", _nearest(key, known, elsewhere))
+            values[key] = read_value(known[key], value, where)
+    faults.tell()
     return values
+
+
+def _nearest(key: str, known: Collection[str], elsewhere: Collection[str]) -> str:
+    if key in elsewhere:
+        return f"{key} is a setting of the whole file: it has to stand above the first [[table]]"
+    near = difflib.get_close_matches(key, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"{_KNOWN}{', '.join(known)}"
 
 
 def read_value(f: Field[Any], value: object, where: str) -> Any:
