@@ -197,6 +197,11 @@ def test_a_document_without_components_says_which_to_give(provider: str, documen
         assert place in caught.value.message
 
 
+def test_documents_of_several_products_are_said_to_be_that() -> None:
+    with pytest.raises(ShapeError, match="the documents are of several products: google-cloud, uptime-kuma"):
+        providers.read_documents("auto", [pages.KUMA_PAGE, {"products": [{"id": "a", "title": "A"}]}])
+
+
 def test_a_page_without_components_yet_is_no_other_shape() -> None:
     for name, document in [
         ("statuspage", {"page": {"id": "abc"}, "components": []}),

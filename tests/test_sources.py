@@ -98,6 +98,10 @@ HTML = b"<!DOCTYPE html><html><body>Just a moment"
         ({"status": 503}, "answered HTTP 503 Service Unavailable"),
         ({"status": 429}, "answered HTTP 429 Too Many Requests"),
         ({"status": 401}, "answered HTTP 401 Unauthorized"),
+        (
+            {"status": 429, "headers": [("Retry-After", "120")]},
+            "answered HTTP 429 Too Many Requests, asks to wait 120 s",
+        ),
         ({"status": 204}, "answered HTTP 204 No Content"),
         ({"status": 206}, "answered HTTP 206 Partial Content"),
         ({"status": 304}, "answered HTTP 304 Not Modified"),

@@ -100,6 +100,9 @@ def read_documents(name: str, documents: Sequence[Any]) -> Parsed:
     for provider in PROVIDERS.values():
         if all(map(provider.recognises, documents)):
             return Parsed(provider.NAME, provider.parse(documents))
+    products = [{name for name, provider in PROVIDERS.items() if provider.recognises(one)} for one in documents]
+    if len(documents) > 1 and all(products):
+        raise ShapeError(f"the documents are of several products: {', '.join(sorted(set().union(*products)))}")
     raise _unknown()
 
 

@@ -45,6 +45,13 @@ class _Answer(NamedTuple):
     body: bytes | None
 
 
+def _refusal(response: requests.Response) -> str:
+    """What a server said instead of a document, and how long it asks to wait."""
+    reason, wait = (response.reason or "")[:60].strip(), response.headers.get("retry-after", "")[:10]
+    words = f"answered HTTP {response.status_code} {reason}".rstrip()
+    return f"{words}, asks to wait {wait} s" if wait.isascii() and wait.isdecimal() else words
+
+
 class Fetcher:
     """Gets one source's documents within its timeout. A context manager; `address` is the latest one asked for, `read`
     those that gave a document, `remembered` what is to be kept of them beside what is on the `shelf`."""
@@ -163,7 +170,7 @@ class Fetcher:
     def _body(self, response: requests.Response, url: str) -> bytes:
         if response.status_code not in (200, 203):
             kind = NotThere if response.status_code in _ABSENT else SourceError
-            raise kind(f"{shown(url)}: answered HTTP {response.status_code} {response.reason or ''}".rstrip())
+            raise kind(f"{shown(url)}: {_refusal(response)}")
         encoding = response.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity", "gzip", "x-gzip"):
             raise SourceError(f"{shown(url)}: answered with Content-Encoding {encoding!r}, which was not asked for")
