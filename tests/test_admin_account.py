@@ -153,7 +153,7 @@ def test_remove_takes_everything_of_the_account(cli: Cli, world: World, database
     assert len(world.owed()) == 2
     refused = cli("account", "remove", "acme")
     assert refused.code == 2
-    assert "Remove the account acme with 2 numbers and 1 callbacks?" in refused.err
+    assert "Remove the account acme with 2 numbers and 1 callback?" in refused.err
     assert len(accounts(cli)) == 2
     cli("account", "remove", "acme", "--yes").quiet()
     assert [account["name"] for account in accounts(cli)] == ["other"]

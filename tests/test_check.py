@@ -126,6 +126,16 @@ def test_spans(seconds: float, words: str) -> None:
         ["check", "--sync-warning", "soon"],
         ["check", "--sync-warning", "9m", "--sync-critical", "5m"],
         ["check", "--only", "weather"],
+        ["check", "--node", ""],
+        ["check", "--node", "db2:port"],
+        ["check", "--node", ":3306"],
+        ["check", "--node", "db2:99999"],
+        ["check", "--node", "db2:0"],
+        ["check", "--node", "[::1"],
+        ["check", "--node", "::1"],
+        ["check", "--node", "db 2"],
+        ["check", "--node", "mysql://db2"],
+        ["check", "--node", "root@db2", "--skip", "clocks"],
         ["--nonsense", "check"],
         ["--log-format", "xml", "check"],
         ["--config", "/nonexistent.toml", "check"],
@@ -152,6 +162,14 @@ def test_wrong_usage_and_bad_configuration_are_unknown(make_cli: Callable[[str |
 )
 def test_settings_that_cannot_be_used_are_unknown(make_cli: Callable[[str | None], Cli], env: dict[str, str]) -> None:
     state(make_cli(None)("check", env=env), 3)
+
+
+def test_a_node_of_a_database_that_is_a_file(make_cli: Callable[[str | None], Cli]) -> None:
+    cli = make_cli(None)
+    cli.ok("db", "upgrade")
+    for node in ("db2.example.com", "[2001:db8::2]:3307"):
+        line = state(cli("check", "--only", "clocks", "--node", node), 1)
+        assert f"the node {node} cannot be compared: an SQLite database has no servers" in line
 
 
 def test_other_commands_keep_their_codes(make_cli: Callable[[str | None], Cli]) -> None:

@@ -11,6 +11,7 @@ from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import reads
 from monitor_cli.cli.output import confirm, json_option, print_record, print_rows, yes_option
 from monitor_cli.store import accounts
+from monitor_cli.words import many
 
 key_option = click.option(
     "--api-key", callback=reads(accounts.read_key), metavar="KEY", help="Its API key (else one is made)."
@@ -82,7 +83,7 @@ def remove(app: App, name: str, yes: bool) -> None:
     """
     with app.database.read() as conn:
         has = accounts.belongings(conn, name)
-    confirm(f"Remove the account {name} with {has.numbers} numbers and {has.callbacks} callbacks?", yes)
+    confirm(f"Remove the account {name} with {many(has.numbers, 'number')} and {many(has.callbacks, 'callback')}?", yes)
     app.database.transact(lambda conn: accounts.remove(conn, name))
 
 

@@ -13,11 +13,12 @@ import click
 from monitor_cli import config
 from monitor_cli.cli.alarm import TimedOut, at_most
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.cli.inputs import WholeNumber
+from monitor_cli.cli.inputs import WholeNumber, reads
 from monitor_cli.cli.output import json_option, print_json
 from monitor_cli.db import described
 from monitor_cli.errors import MonitorError
 from monitor_cli.health.checks import NAMES, examine
+from monitor_cli.health.clocks import read_address
 from monitor_cli.health.findings import Finding, Limit, Limits, Measure, State, plugin_line, worst_of
 from monitor_cli.sync.chosen import configured
 
@@ -69,7 +70,14 @@ def _default(kind: Any, value: float) -> str:
 @click.option(
     "--failing-for", type=_SPAN, default=Limits.failing_for, help="A callback fails once it has so long (default 15m)."
 )
-@click.option("--node", "nodes", multiple=True, metavar="HOST[:PORT]", help="Compare this database server's clock too.")
+@click.option(
+    "--node",
+    "nodes",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    callback=reads(read_address),
+    help="Compare this database server's clock too; may be repeated.",
+)
 @click.option("--only", multiple=True, type=click.Choice(NAMES), help="Make this check only; may be repeated.")
 @click.option("--skip", multiple=True, type=click.Choice(NAMES), help="Leave this check out; may be repeated.")
 @click.option("--timeout", type=_SPAN, default=30.0, help="CRITICAL where it takes longer (default 30s).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -34,11 +35,19 @@ class Clocks(NamedTuple):
     nodes: list[Node]
 
 
+def read_address(text: str) -> str:
+    """A server's address as a person gives it: HOST or HOST:PORT, an IPv6 address in brackets. Raises ValueError."""
+    host, port = _split(text)
+    if not host or port == 0 or not re.fullmatch(r"[^\s/?#@\\]+", text):
+        raise ValueError(f"{text!r} is no server's address, as db2.example.com, 10.0.0.2:3307 or [2001:db8::2]:3306")
+    return text
+
+
 def compare(database: Database, addresses: Iterable[str] = (), wall: Wall = time.time) -> Clocks:
     """Ask the database and its nodes: those at `addresses` (host or host:port), and of a Galera cluster those that it
     names, with the user and password of our own. Raises DatabaseAway where the database itself does not answer."""
     if not database.is_mysql:
-        return Clocks(None, [])
+        return Clocks(None, [Node(one, None, "an SQLite database has no servers", True) for one in addresses])
     with database.read() as conn:
         ahead = _ahead(conn, wall)
         own = backlog.server_identity(conn)
@@ -62,11 +71,7 @@ def _ahead(conn: Connection, wall: Wall) -> float:
 
 def _node(database: Database, address: str, named: bool, own: str, ahead: float, wall: Wall) -> Node | None:
     """None: it is the server that we have asked already."""
-    try:
-        parts = urlsplit(f"//{address}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
+    host, port = _split(address)
     if not host or host == "auto":  # what Galera says of a node that does not know its own address
         return Node(address, None, "it names no host", named)
     url = database.url.set(host=host, port=port or 3306).difference_update_query(["unix_socket"])
@@ -78,3 +83,12 @@ def _node(database: Database, address: str, named: bool, own: str, ahead: float,
     finally:
         node.close()
     return None if found[0] == own else Node(address, found[1] - ahead, None, named)
+
+
+def _split(address: str) -> tuple[str | None, int | None]:
+    """Host and port; no host where it is no address."""
+    try:
+        parts = urlsplit(f"//{address}")
+        return parts.hostname, parts.port
+    except ValueError:
+        return None, None
