@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, event, update
 
 from monitor_cli import schema
 from monitor_cli.archive import files, run
@@ -672,6 +672,22 @@ def test_rows_go_by_pages_and_days_are_counted_by_blocks(
 # --- the docs ---------------------------------------------------------------------------------------------------------
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_no_page_goes_through_the_whole_table(sqlite_database: Store) -> None:
+    """SQLite took the index of `planned` for the history: all of it, for each 500 rows."""
+    asked: list[tuple[str, Any]] = []
+    with sqlite_database.database.read() as conn:
+        event.listen(conn, "before_cursor_execute", lambda _c, _cur, sql, values, *_: asked.append((sql, values)))
+        for table in archivable.TABLES:
+            archivable.page(conn, archivable.Day(table, 0, 1, 1, 9), DAY, 0, 500)
+            archivable.remove(conn, table, DAY, {1: (1,)})
+        pages = asked[:]
+        plans = [[row[3] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)] for sql, values in pages]
+    assert len(plans) == 2 * len(archivable.TABLES)
+    for plan in plans:
+        assert "rowid" in plan[0], plan
+        assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
 def test_what_the_page_says_to_type_works(make_cli: Any, sqlite_database: Store, tmp_path: Path) -> None:
