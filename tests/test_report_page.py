@@ -142,6 +142,7 @@ def test_the_faults_are_found(browser: Browser, tmp_path: Path) -> None:
         ("2026-10-01", "2026-10-03", "Asia/Kolkata"),
         ("2026-09-01", "2026-11-01", "America/Havana"),
         ("2015-01-01", "2026-11-01", "UTC"),
+        ("2025-09-01", "2026-11-25", "UTC"),
     ],
 )
 def test_labels_fit_into_any_window(browser: Browser, tmp_path: Path, since: str, until: str, zone: str) -> None:
@@ -169,7 +170,31 @@ def _style() -> str:
 def test_it_prints(opened: Callable[..., Page]) -> None:
     page = opened("availability", width=1000, media="print")
     assert page.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert base64.b64decode(page.printed()).startswith(b"%PDF")
+    printed = base64.b64decode(page.printed())
+    assert printed.startswith(b"%PDF")
+    # Cards go on over a page's end: a long one that began a new page left the one before it empty.
+    inside = "return [...document.querySelectorAll('.card')].map(e => getComputedStyle(e).breakInside)"
+    assert set(page.run(inside)) == {"auto"}
+
+
+def test_the_regions_come_first_at_a_glance(opened: Callable[..., Page]) -> None:
+    shown = "return [...document.querySelectorAll('.card')].map(e => e.querySelector('h2').textContent)"
+    page = opened("availability", width=1400)
+    assert page.run(shown)[0] == "Regions"
+    assert page.run("return document.querySelectorAll('.card')[0].querySelectorAll('tbody tr').length") == 5
+    hidden = "return [...document.querySelectorAll('td.wide')].map(e => getComputedStyle(e).display)"
+    assert set(page.run(hidden)) == {"table-cell"}
+    assert set(opened("availability", width=400).run(hidden)) == {"none"}
+
+
+def test_a_long_title_is_cut_for_people(lite: Cli, sqlite_database: Store, tmp_path: Path) -> None:
+    world, file = World(sqlite_database), tmp_path / "page.html"
+    said = {"incident_title": "x" * 1000, "planned": 1}
+    world.flag(world.server(created=1, modified=1), "critical", **said)
+    lite("report", "incidents", "--html", str(file)).quiet()
+    assert f"{'x' * 199}…</bdi>" in file.read_text("utf-8")
+    assert f"{'x' * 199}…" in lite.ok("report", "incidents").out
+    assert "x" * 1000 in lite.ok("report", "incidents", "--json").out
 
 
 # --- without one ------------------------------------------------------------------------------------------------------

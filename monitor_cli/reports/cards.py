@@ -14,12 +14,18 @@ from monitor_cli.types import Region
 from monitor_cli.words import many, span
 
 INCIDENTS = 20  # of each region that a page shows
+LONGEST = 200  # characters of what a source said, for people; CSV and JSON have all of it
 
 
 def said(reasons: Sequence[Mapping[str, str | None]]) -> str:
     """What sources said of an incident, in one line: their titles, or else their words."""
-    texts = dict.fromkeys(reason["title"] or reason["word"] or "" for reason in reasons)
+    texts = dict.fromkeys(_label(reason) for reason in reasons)
     return "; ".join(text for text in texts if text)
+
+
+def _label(reason: Mapping[str, str | None]) -> str:
+    text = reason["title"] or reason["word"] or ""
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def legend() -> Html:
@@ -124,7 +130,7 @@ def _told(row: Row) -> str:
 def _reasons(row: Row) -> Html:
     labels: dict[tuple[str, str | None], None] = {}
     for reason in row["reasons"]:
-        if label := reason["title"] or reason["word"]:
+        if label := _label(reason):
             labels[label, reason["link"]] = None
     parts = [link(*one) for one in list(labels)[:3]]
     more = [f"and {len(labels) - 3} more"] if len(labels) > 3 else []

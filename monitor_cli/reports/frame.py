@@ -28,7 +28,8 @@ class Head(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A table's column: its heading, how its cells are set (n: figures, t: times, w: words, head), and the cell."""
+    """A table's column: its heading, how its cells are set (n: figures, t: times, w: words, a: names, head; wide: not
+    on a phone), and the cell."""
 
     label: str
     kind: str

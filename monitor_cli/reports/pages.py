@@ -30,14 +30,23 @@ _OF_TELLING = (
 
 
 def availability(head: Head, past: Past, incidents: Sequence[Row]) -> str:
-    """report availability: a card for each region, the least available first, and the servers that were worst."""
+    """report availability: the regions at a glance, a card for each, the least available first, and the servers that
+    were worst."""
     regions = sorted(figures.regions(past), key=least_available)
     by_region = grouped(incidents)
     cards = [card(head, past, row, by_region[region_of(row)], n, facts=True) for n, row in enumerate(regions)]
     servers = sorted(figures.servers(past), key=least_available)
     troubled = [row for row in servers if row["warning_seconds"] or row["critical_seconds"]]
+    overview = section("Regions", table(_regions(), regions)) if len(regions) > 1 else None
     return page(
-        head, "Availability", _OF_TIME, _sum_of_regions(regions), legend(), *cards, _servers(head, servers, troubled)
+        head,
+        "Availability",
+        _OF_TIME,
+        _sum_of_regions(regions),
+        overview,
+        legend(),
+        *cards,
+        _servers(head, servers, troubled),
     )
 
 
@@ -72,6 +81,18 @@ def deliveries(head: Head, accounts: Sequence[Row], callbacks: Sequence[Row]) ->
     )
 
 
+def _regions() -> list[Column]:
+    return [
+        Column("Region", "head", lambda row: outside(row["region"] or row["region_code"] or "(no region)")),
+        Column("Operational", "n", lambda row: shown_percent(row["operational_percent"])),
+        Column("Warning", "n wide", lambda row: span(row["warning_seconds"])),
+        Column("Critical", "n wide", lambda row: span(row["critical_seconds"])),
+        Column("Incidents", "n", lambda row: row["incidents"]),
+        Column("Recovery", "n wide", lambda row: span(row["mttr_seconds"])),
+        Column("Longest", "n", lambda row: span(row["longest_seconds"])),
+    ]
+
+
 def _servers(head: Head, servers: Sequence[Row], troubled: Sequence[Row]) -> Html | None:
     shown = troubled[:SERVERS]
     well = len(servers) - len(troubled)
@@ -80,7 +101,7 @@ def _servers(head: Head, servers: Sequence[Row], troubled: Sequence[Row]) -> Htm
         words += f" Of the others, the {len(shown)} least available:"
     columns = [
         Column("Server", "head", lambda row: outside(row["name"])),
-        Column("Region", "", lambda row: outside(row["region_code"] or row["region"])),
+        Column("Region", "a", lambda row: outside(row["region_code"] or row["region"])),
         Column("Channel", "n", lambda row: row["channel_id"]),
         Column("Operational", "n", lambda row: shown_percent(row["operational_percent"])),
         Column("Warning", "n", lambda row: span(row["warning_seconds"])),
@@ -174,4 +195,4 @@ _TOLD_ACCOUNTS = [Column("Account", "head", _owner), Column("Callbacks", "n", la
 
 def _told_callbacks() -> list[Column]:
     name = Column("Callback", "head", lambda row: join(outside(row["name"] or ""), f" #{row['callback_id']}"))
-    return [name, Column("Account", "", _owner), *_TOLD]
+    return [name, Column("Account", "a", _owner), *_TOLD]

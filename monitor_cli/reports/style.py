@@ -27,6 +27,7 @@ padding:1.25rem 0;border-top:1px solid var(--line);border-bottom:1px solid var(-
 .tiles dd{font-size:1.6rem;line-height:1.25;font-weight:620;letter-spacing:-.015em}
 .tiles .small{font-size:.85rem;font-weight:400;letter-spacing:0;color:var(--soft)}
 .tiles+.card{margin-top:1.75rem}
+.notes+.card{margin-top:1.25rem}
 .notes{margin:1.25rem 0 0;padding:.75rem 1rem;border-left:3px solid var(--warning);background:var(--panel);
 font-size:.9rem}
 .notes p+p{margin-top:.4rem}
@@ -57,6 +58,7 @@ tbody tr:last-child td{border-bottom:0}
 .n{text-align:right;white-space:nowrap}
 .t{white-space:nowrap}
 .w{min-width:11rem}
+.head{min-width:8rem}.a{min-width:6rem}
 .bar{display:block;width:6rem;height:.4rem;margin:.35rem 0 0 auto}
 .bar .rail{fill:var(--line)}
 footer{margin-top:2.5rem;padding-top:1rem;border-top:1px solid var(--line);font-size:.85rem;color:var(--soft)}
@@ -76,12 +78,14 @@ td,td.n{display:flex;justify-content:space-between;gap:1rem;padding:.12rem 0;bor
 white-space:normal;min-width:0}
 td::before{content:attr(data-label);color:var(--soft);text-align:left;flex:none;max-width:45%}
 td.head{display:block;text-align:left;font-weight:600}td.head::before{content:none}
-td:empty{display:none}}
+td:empty,td.wide{display:none}}
 @media print{
 :root{--bg:#fff;--panel:#fff;--ink:#000;--soft:#444;--line:#bbb;--operational:#4c9a78;--warning:#bd8015;
 --critical:#c8432f;--unknown:#999;--operational-ink:#1d5540;--warning-ink:#6b4706;--critical-ink:#8f2819;--link:#000}
 body{font-size:10pt}main{max-width:none;padding:0}
-.card{break-inside:avoid-page;border-radius:0;border-width:1px 0 0;padding:.8rem 0}
-tr{break-inside:avoid}
+.card{border-radius:0;border-width:1px 0 0;padding:.8rem 0}
+th,td{padding-right:.6rem}.head{min-width:6.5rem}.bar{width:4.5rem}
+tr,.top,.timeline,.facts{break-inside:avoid}
+.top,.timeline,.facts,caption,thead{break-after:avoid}
 svg{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """

@@ -19,6 +19,7 @@ _FLOOR = 36  # y of the line that bars stand on
 _HEIGHTS = (2, 8, 21, 34)
 _LABEL_Y = 52
 _TICKS = 5
+_LETTER = 1.95  # a letter's width on a phone, in percent of the picture's
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440)  # minutes between labels
 
 
@@ -80,14 +81,19 @@ def _moment(cell: int, cells: int, window: Window) -> str:
 
 
 def _ticks(window: Window) -> Iterator[Html]:
+    free = 0.0  # from where on there is room for a label
     for at, label in _marks(window):
         share = (at - window.since) * 100 / window.length
-        anchor = "start" if share < 6 else "end" if share > 94 else "middle"
+        width = len(label) * _LETTER
+        anchor = "start" if share < width / 2 else "end" if share > 100 - width / 2 else "middle"
+        left = share - {"start": 0, "middle": width / 2, "end": width}[anchor]
         x = f"{share:.4g}%"
-        yield join(
-            tag("line", x1=x, x2=x, y1=_FLOOR, y2=_FLOOR + 4, class_="tick"),
-            tag("text", label, x=x, y=_LABEL_Y, text_anchor=anchor),
-        )
+        line = tag("line", x1=x, x2=x, y1=_FLOOR, y2=_FLOOR + 4, class_="tick")
+        if left < free:
+            yield line
+            continue
+        free = left + width + _LETTER / 2
+        yield join(line, tag("text", label, x=x, y=_LABEL_Y, text_anchor=anchor))
 
 
 def _marks(window: Window) -> list[tuple[int, str]]:
