@@ -50,6 +50,32 @@ def test_commands_and_options(bare: Cli) -> None:
     assert asked(bare, "monitor-cli --config ").out.startswith("file,")
 
 
+def offered(cli: Cli, shell: str, *words: str) -> list[str]:
+    """What a shell is offered for the last of these words, as its own variables have them."""
+    env = {VARIABLE: f"{shell}_complete", "COMP_WORDS": " ".join(("monitor-cli", *words)).strip()}
+    env["COMP_CWORD"] = words[-1] if shell == "fish" else str(len(words))
+    lines = cli(env=env).out.splitlines()
+    return lines[1::3] if shell == "zsh" else [line.partition(",")[2].partition("\t")[0] for line in lines]
+
+
+def test_a_value_that_is_joined_to_its_option(bare: Cli) -> None:
+    """bash has the `=` as a word of its own; zsh and fish replace the whole word."""
+    joined = ["--provider=statuspage", "--provider=statuspal"]
+    assert offered(bare, "bash", "incident-sync", "--provider", "=", "statusp") == ["statuspage", "statuspal"]
+    assert "gatus" in offered(bare, "bash", "incident-sync", "--provider", "=")
+    assert offered(bare, "bash", "incident-sync", "--provider", "=", "gatus", "--dry") == ["--dry-run"]
+    for shell in ("zsh", "fish"):
+        assert offered(bare, shell, "incident-sync", "--provider=statusp") == joined
+        assert "--provider=gatus" in offered(bare, shell, "incident-sync", "--provider=")
+        assert offered(bare, shell, "incident-sync", "--provider", "statusp") == ["statuspage", "statuspal"]
+        assert offered(bare, shell, "incident-sync", "--provider=gatus", "--dry") == ["--dry-run"]
+
+
+def test_fish_loses_nothing_of_a_description_with_commas(bare: Cli) -> None:
+    (line,) = asked(bare, "monitor-cli db", "fish").out.splitlines()
+    assert line == "plain,db\tCreate; adopt; check or drop monitor-cli's..."
+
+
 def test_names_from_the_database(cli: Cli, world: World) -> None:
     world.account("acme")
     world.account("acme%")  # no sign of the database's means anything

@@ -41,6 +41,9 @@ _COMMANDS = {
 }
 
 
+_COMPLETE = "_MONITOR_CLI_COMPLETE"  # set where a shell asks
+
+
 class Commands(click.Group):
     """The group whose commands live in modules of their own: the module X has a click command named `command`."""
 
@@ -88,6 +91,8 @@ def main(args: list[str] | None = None) -> None:
 def run(args: list[str] | None = None) -> int:
     """The same, returning the exit code."""
     configure_logging(0, "text")  # until the options say otherwise
+    if _COMPLETE in os.environ:
+        importlib.import_module("monitor_cli.cli.shells").use()
     try:
         # Without standalone mode click gives back what Exit carries; of commands themselves it is None.
         code = cli.main(args, prog_name="monitor-cli", standalone_mode=False)
