@@ -632,6 +632,48 @@ def test_a_file_that_archive_did_not_write_is_refused(
     assert cli("archive", "restore", str(tmp_path / "absent")).code == 2
 
 
+@pytest.mark.parametrize(
+    ("table", "changed", "words"),
+    [
+        ("change", {"planned": 0}, "still to be told"),
+        ("delivery", {"state": "open", "open_callback_id": 1, "due_at": 0}, "still to be told"),
+        ("delivery", {"open_callback_id": 1}, "still to be told"),
+        ("change", {"created_at": None}, "lacks a value"),
+        ("change", {"created_at": 2**63}, "values that no row has"),
+        ("change", {"name": "\ud800"}, "values that no row has"),
+        ("attempt", {"started_at": 1.5}, "values that no row has"),
+    ],
+)
+def test_a_row_that_archive_never_takes_is_not_put_back(
+    table: str, changed: dict[str, Any], words: str, make_cli: Any, sqlite_database: Store, tmp_path: Path
+) -> None:
+    """A checksum is no signature: what was written by hand is not told to customers."""
+    cli, past = make_cli(sqlite_database.url), Past(World(sqlite_database))
+    callback = past.world.callback(past.world.account("acme"), "https://acme.test/")
+    for days in (100, 90):
+        past.delivery(callback, days=days)
+        past.change(7, days=days)
+    cli.ok("archive", "--older-than", "10d", "--to", str(tmp_path))
+    before, path = past.rows(), tmp_path / "x.jsonl.gz"
+    row = next(iter(archived(tmp_path)[table].values()))
+    path.write_bytes(gzip.compress(json.dumps(row).encode() + b"\n" + json.dumps({**row, **changed}).encode()))
+    Path(f"{path}.sha256").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+    result = cli("archive", "restore", str(path))
+    assert result.code == 1
+    assert "x.jsonl.gz: line 2 " in result.err
+    assert words in result.err
+    assert past.rows() == before
+
+
+def test_a_line_without_an_end_takes_no_memory(make_cli: Any, sqlite_database: Store, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.jsonl.gz"
+    path.write_bytes(gzip.compress(b" " * (files.LONGEST_LINE + 1)))
+    Path(f"{path}.sha256").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+    result = make_cli(sqlite_database.url)("archive", "restore", str(path))
+    assert result.code == 1
+    assert "bomb.jsonl.gz: a line has more than 16777216 bytes" in result.err
+
+
 def test_a_file_from_before_a_column_was_there_goes_back(make_cli: Any, sqlite_database: Store, tmp_path: Path) -> None:
     cli, past = make_cli(sqlite_database.url), Past(World(sqlite_database))
     server = past.world.server()

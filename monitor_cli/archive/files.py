@@ -36,6 +36,7 @@ _OWN = re.compile(r"[a-z]+-\d{4}-\d\d-\d\d(\.\d+)?\.jsonl\.gz\.sha256")
 _LEFT_BEHIND_SECONDS = 3600  # what a killed run left; a running one writes all the time
 _MINE = 0o600  # customers' data
 _PIECE = 1 << 16
+LONGEST_LINE = 16 << 20  # no row is longer; a few bytes of gzip may be gigabytes
 # What to mend in the configuration; everything else (a full disk above all) may be better at the next run.
 _OUR_FAULT = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
 
@@ -248,10 +249,14 @@ def check(path: Path) -> None:
 
 
 def lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, without their ends. Raises Damaged where it cannot be unpacked."""
+    """The lines of a file, without their ends. Raises Damaged where it cannot be unpacked, or a line has no end."""
     try:
         with gzip.open(path, "rb") as packed:
-            for line in packed:
+            while line := packed.readline(LONGEST_LINE + 1):
+                if len(line) > LONGEST_LINE:
+                    raise Damaged(
+                        f"{path}: a line has more than {LONGEST_LINE} bytes", "is it a file that archive wrote?"
+                    )
                 yield line.removesuffix(b"\n")
     except (EOFError, zlib.error, OSError) as error:
         raise Damaged(f"{path}: it cannot be unpacked: {error}") from None

@@ -74,9 +74,10 @@ def _missing(conn: Connection, path: Path, table: TableName, batch: Mapping[int,
 
 
 def _batches(path: Path) -> Iterator[tuple[TableName, dict[int, Row]]]:
-    """The rows of a file in batches of at most BATCH, by id."""
+    """The rows of a file in batches of at most BATCH, by id; sooner where they are long."""
     batch: dict[int, Row] = {}
     of: TableName | None = None
+    size = 0
     for number, line in enumerate(files.lines(path), 1):
         try:
             table, row = read(line)
@@ -88,8 +89,9 @@ def _batches(path: Path) -> Iterator[tuple[TableName, dict[int, Row]]]:
         key = row[0]
         assert isinstance(key, int)
         batch[key] = row
-        if len(batch) == BATCH:
+        size += len(line)
+        if len(batch) == BATCH or size > files.LONGEST_LINE:
             yield of, batch
-            batch = {}
+            batch, size = {}, 0
     if batch and of is not None:
         yield of, batch

@@ -131,6 +131,13 @@ def mark(conn: Connection, table: TableName, before_at: int) -> None:
     conn.execute(latest.values(row))
 
 
+def is_over(table: TableName, row: Mapping[str, object]) -> bool:
+    """Whether nothing comes of a row any more: a change that is planned, a delivery that is closed, any attempt."""
+    if table == "change":
+        return row["planned"] == 1
+    return table == "attempt" or (row["state"] in _CLOSED and row["open_callback_id"] is None)
+
+
 def present(conn: Connection, table: TableName, ids: Collection[int]) -> dict[int, Row]:
     """Those of these rows that are in the database, by id."""
     t = TABLES[table]
