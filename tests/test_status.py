@@ -288,6 +288,19 @@ def test_colour_and_width_on_a_terminal(cli: Cli, world: World) -> None:
 
 
 @LITE
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_a_long_name_leaves_room_for_the_type(cli: Cli, world: World, columns: int) -> None:
+    long = {"region": "a region with a very long name indeed", "region_code": "KA-IN-LONG-CODE"}
+    world.flag(world.server(name="a-server-with-a-rather-long-name-of-its-own", **long), "critical")
+    with terminal(cli, "status", columns=columns) as wait:
+        _, regions, servers = plain(wait()).replace("\r", "").strip().split("\n\n")
+    for table in (regions, servers):
+        head, row = table.splitlines()
+        assert row[head.index("TYPE") :].startswith("critical"), table
+        assert max(map(len, (head, row))) <= columns
+
+
+@LITE
 def test_watch_draws_in_place_and_ctrl_c_ends_it(cli: Cli, world: World) -> None:
     for number in range(40):
         world.server(channel=number, final_status="warning")

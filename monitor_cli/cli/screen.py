@@ -20,7 +20,7 @@ _COLOURS: dict[str, dict[str, Any]] = {
     "operational": {"fg": "green"},
     "unknown": {"fg": "magenta"},
 }
-_LEAST = 8  # characters of a last column that is cut to fit
+_LEAST = 8  # characters of a column that is cut to fit
 
 
 def on_terminal() -> bool:
@@ -39,13 +39,24 @@ def paint(text: str, word: str) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """The lines of a table; on a terminal no wider than it, and with types in colour. The last column is cut."""
+    """The lines of a table; on a terminal no wider than it, and with types in colour. The last column is cut, then the
+    widest ones, so that long names leave room for what is short."""
     texts = [list(heads), *([cell(value) for value in row] for row in rows)]
     widths = [max(len(line[i]) for line in texts) for i in range(len(heads))]
     room = columns()
-    if room is not None and sum(widths) + 2 * (len(widths) - 1) > room:
-        widths[-1] = max(_LEAST, room - sum(widths[:-1]) - 2 * (len(widths) - 1))
+    if room is not None:
+        _narrow(widths, room - 2 * (len(widths) - 1))
     return [fitted(_line(line, widths), room) for line in texts]
+
+
+def _narrow(widths: list[int], room: int) -> None:
+    """Make columns fit into `room`, or as narrow as they may be."""
+    widths[-1] = min(widths[-1], max(_LEAST, room - sum(widths[:-1])))
+    while sum(widths) > room and (widest := max(widths)) > _LEAST:
+        second = max((width for width in widths if width < widest), default=_LEAST)
+        many = widths.count(widest)
+        down = min(widest - max(second, _LEAST), -(-(sum(widths) - room) // many))
+        widths[:] = [width - down if width == widest else width for width in widths]
 
 
 def _line(line: Sequence[str], widths: Sequence[int]) -> list[tuple[str, str]]:

@@ -158,9 +158,9 @@ def _lines(picture: Picture, every: bool, most: int | None) -> Iterator[str]:
             "ID",
             "SERVER",
             "CHANNEL",
-            "REGION",
             "TYPE",
             "SINCE",
+            "REGION",
             "NUMBERS",
             "CUSTOMERS",
             "STATUS",
@@ -217,7 +217,7 @@ def _place_row(one: Place, now: int) -> tuple[Any, ...]:
 def _server_row(one: Server, picture: Picture) -> tuple[Any, ...]:
     reach = picture.reach_of(one)
     region = f"{one.region.region} {one.region.region_code}".strip()
-    what = (one.id, one.name, one.channel_id, region, word_of(one.type), _when(one.since_at, picture.at))
+    what = (one.id, one.name, one.channel_id, word_of(one.type), _when(one.since_at, picture.at), region)
     return *what, reach.numbers, reach.accounts, one.incident_status, _title(one.cause)
 
 
