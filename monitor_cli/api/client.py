@@ -49,7 +49,6 @@ class Clients:
         return str(address), any(address in network for network in self._trusted)
 
 
-@lru_cache(_PEERS_KEPT)
 def account_of(address: str) -> str:
     """What an address is counted as: itself, or its IPv6 /64, of which a single customer has 2^64 addresses."""
     read = _read(address)

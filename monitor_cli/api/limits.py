@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from monitor_cli.api.buckets import Buckets, Rate
@@ -15,6 +16,7 @@ from monitor_cli.api.client import account_of
 from monitor_cli.config import Settings
 
 _KEYS, _ADDRESSES, _STRANGERS, _BAD_KEYS = range(4)
+_CLIENTS_KEPT = 4096
 
 
 class Refusal(NamedTuple):
@@ -34,6 +36,7 @@ class Limits:
         self._key = Rate.of(settings.api_rate_per_key, settings.api_burst_per_key)
         self._address = Rate.of(settings.api_rate_per_address, settings.api_burst_per_address)
         self._bad = Rate.of(settings.api_bad_keys_per_minute / 60, settings.api_bad_keys_per_minute)
+        self._of = lru_cache(_CLIENTS_KEPT)(lambda client: buckets.name(account_of(client).encode()))
 
     def before(self, client: str | None, digest: str) -> Refusal | None:
         """Whether a request is refused whatever the database would say. Charges nothing."""
@@ -65,9 +68,6 @@ class Limits:
             return None
         wait = self._buckets.take(table, self._of(client), rate, now)
         return _refusal(limit, wait) if wait else None
-
-    def _of(self, client: str) -> int:
-        return self._buckets.name(account_of(client).encode())
 
 
 def _name(digest: str) -> int:

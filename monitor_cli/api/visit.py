@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+import random
 import re
 import time
 from typing import Any
@@ -43,7 +43,8 @@ class Visit:
         known = given and self.key is not None and self.key.lower() not in given.lower().encode()
         if given and known and _GIVEN_ID.fullmatch(given):
             return given
-        return os.urandom(8).hex()
+        # Not os.urandom: an id is no secret, and a call of the kernel would hand the interpreter to another thread.
+        return f"{random.getrandbits(64):016x}"
 
     def log(self, request_id: str, http_status: int, status: str, seconds: float) -> None:
         """One line a request; of what looks after the API only where something is wrong, or with -vv."""

@@ -2,7 +2,8 @@
 the other waits for the database; others only help out where both are held up.
 
 More threads at once would not answer more, they fight for the interpreter's lock and all take longer (docs/serving.md
-has the figures); but nobody waits behind a slow query for long.
+has the figures); but nobody waits behind a slow query for long. For the same reason the loop is not woken for each job
+that is done: it hears of it when the next one comes, or a moment later.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 Job = Callable[[], None]
+Done = asyncio.Future[None]
 
 LEADERS = 2  # threads that take jobs as they come
 THREADS = 5  # with those that help out
@@ -27,7 +30,9 @@ class Crew:
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.monotonic) -> None:
         self._loop = loop
         self._clock = clock
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[Job, Done]] = queue.SimpleQueue()
+        self._done: deque[Done] = deque()
+        self._unsettled = 0
         self._help = threading.Semaphore(0)
         self._began: list[float | None] = [None] * THREADS  # of each thread: when its job began
         self._watching = False
@@ -39,31 +44,46 @@ class Crew:
     def full(self) -> bool:
         return self._jobs.qsize() >= WAITING
 
-    def submit(self, job: Job) -> None:
-        """Have a job done. From the loop's thread."""
-        self._jobs.put(job)
+    def submit(self, job: Job) -> Done:
+        """Have a job done. From the loop's thread. What is returned is done some time after the job is."""
+        self.settle()
+        done = self._loop.create_future()
+        self._jobs.put((job, done))
+        self._unsettled += 1
         if not self._watching:
             self._watching = True
             self._loop.call_later(HELD_UP_SECONDS, self._watch)
+        return done
+
+    def settle(self) -> None:
+        """Tell the loop which jobs are done. From its thread."""
+        while self._done:
+            done = self._done.popleft()
+            self._unsettled -= 1
+            if not done.done():
+                done.set_result(None)
 
     def _lead(self, number: int) -> None:
         while True:
-            self._run(number, self._jobs.get())
+            self._run(number, *self._jobs.get())
 
     def _assist(self, number: int) -> None:
         while True:
             self._help.acquire()
             while self._held_up():
                 try:
-                    job = self._jobs.get_nowait()
+                    job, done = self._jobs.get_nowait()
                 except queue.Empty:
                     break
-                self._run(number, job)
+                self._run(number, job, done)
 
-    def _run(self, number: int, job: Job) -> None:
+    def _run(self, number: int, job: Job, done: Done) -> None:
         self._began[number] = self._clock()
-        job()
-        self._began[number] = None
+        try:
+            job()
+        finally:
+            self._done.append(done)
+            self._began[number] = None
 
     def _held_up(self) -> bool:
         """Whether every thread that is at work has been so for too long."""
@@ -73,9 +93,9 @@ class Crew:
 
     def _watch(self) -> None:
         """Send help where jobs wait behind one that does not end. Only while there are jobs."""
-        waiting = not self._jobs.empty()
-        if waiting and self._held_up():
+        self.settle()
+        if not self._jobs.empty() and self._held_up():
             self._help.release()
-        self._watching = waiting or any(began is not None for began in self._began)
+        self._watching = self._unsettled > 0
         if self._watching:
             self._loop.call_later(HELD_UP_SECONDS, self._watch)

@@ -54,32 +54,25 @@ class Gateway:
     def __init__(self, application: Application) -> None:
         self._application = application
         self._crew: Crew
-        self._loop: asyncio.AbstractEventLoop
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
         self._crew = Crew(loop)
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """When all is answered: nothing is left waiting, which granian would call a failure."""
+        self._crew.settle()
+        loop.run_until_complete(asyncio.sleep(0))
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         environ = environ_of(scope)
         has_body = "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ
         environ["wsgi.input"] = await _body(environ, proto) if has_body and scope.method == "POST" else io.BytesIO()
         if scope.path in _WAITS and not self._crew.full:
-            done = self._loop.create_future()
-            self._crew.submit(lambda: self._work(environ, proto, done))
-            await done
+            await self._crew.submit(lambda: self._answer(environ, proto))
             return
         if scope.path in _WAITS:
             environ[BUSY] = True
         self._answer(environ, proto)
-
-    def _work(self, environ: Environ, proto: Any, done: asyncio.Future[None]) -> None:
-        """In a thread: answer, and let go of the request in the loop."""
-        try:
-            self._answer(environ, proto)
-        finally:
-            with suppress(RuntimeError):  # the loop was closed: the worker was told twice to stop
-                self._loop.call_soon_threadsafe(_finish, done)
 
     def _answer(self, environ: Environ, proto: Any) -> None:
         started: list[tuple[int, list[tuple[str, str]]]] = []
@@ -90,11 +83,6 @@ class Gateway:
         body = b"".join(self._application(environ, start_response))
         with suppress(RuntimeError):  # the client has gone
             proto.response_bytes(*started[0], body)
-
-
-def _finish(done: asyncio.Future[None]) -> None:
-    if not done.done():
-        done.set_result(None)
 
 
 def environ_of(scope: Any) -> Environ:
