@@ -209,13 +209,18 @@ def nginx(tmp_path: Path, certificate: Path, upstream: int) -> Iterator[int]:
 
 @pytest.fixture
 def ask(nginx: int) -> Callable[..., tuple[int, bytes]]:
+    return asker(nginx)
+
+
+def asker(port: int) -> Callable[..., tuple[int, bytes]]:
+    """Asks the proxy on this port, once it answers."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 
     def ask(target: str, method: str = "GET", body: str | None = None, **headers: str) -> tuple[int, bytes]:
         end = time.monotonic() + 30
         while True:
-            connection = http.client.HTTPSConnection("127.0.0.1", nginx, timeout=30, context=context)
+            connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
             try:
                 with suppress(ConnectionRefusedError):
                     connection.request(method, target, body, headers)
@@ -223,7 +228,7 @@ def ask(nginx: int) -> Callable[..., tuple[int, bytes]]:
                     return answer.status, answer.read()
             finally:
                 connection.close()
-            assert time.monotonic() < end, "nginx does not answer"
+            assert time.monotonic() < end, "the proxy does not answer"
             time.sleep(0.05)
 
     return ask
@@ -250,6 +255,51 @@ def test_nginx_shows_v1_alone_and_keeps_keys_out_of_its_logs(
         "/v1/%2e%2e/metrics",
     ):
         assert ask(path)[0] == 404, path
+    logged = "".join(file.read_text() for file in tmp_path.glob("*.log"))
+    assert '"GET /v1/" 200' in logged
+    assert KEY not in logged
+
+
+# --- Apache -----------------------------------------------------------------------------------------------------------
+
+MODULES = ("mpm_event", "authz_core", "ssl", "proxy", "proxy_http", "reqtimeout")
+
+
+@pytest.fixture
+def apache(tmp_path: Path, certificate: Path, upstream: int) -> Iterator[int]:
+    """Apache with the virtual host of docs/serving.md, its ports and paths those of this test; its port."""
+    program, modules, port = _program("apache2"), Path("/usr/lib/apache2/modules"), free_port()
+    page = (ROOT / "docs" / "serving.md").read_text("utf-8")
+    (sample,) = re.findall(r"^```apache\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    site = put_in(
+        sample,
+        ("*:443", f"127.0.0.1:{port}"),
+        ("127.0.0.1:8080", f"127.0.0.1:{upstream}"),
+        ("/etc/ssl/certs/status-api.example.com.pem", str(certificate)),
+        ("/etc/ssl/private/status-api.example.com.key", str(certificate)),
+    )
+    loads = "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in MODULES)
+    main = f"ServerName localhost\nPidFile {tmp_path}/pid\nMutex file:{tmp_path} default\n"
+    main += f"Define APACHE_LOG_DIR {tmp_path}\nErrorLog {tmp_path}/main.log\nListen 127.0.0.1:{port}\n"
+    user = "User nobody\n" if os.getuid() == 0 else ""
+    (tmp_path / "apache.conf").write_text(f"ServerRoot {tmp_path}\n{loads}{main}{user}{site}")
+    command = [program, "-X", "-f", str(tmp_path / "apache.conf")]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        yield port
+        running.terminate()
+
+
+def test_apache_shows_v1_alone_and_keeps_keys_out_of_its_logs(apache: int, tmp_path: Path) -> None:
+    ask, good = asker(apache), f"api_key={KEY}&method=monitor"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for answer in (ask(f"/v1/?{good}"), ask(f"/v1?{good}"), ask("/v1/", "POST", good, **form)):
+        assert answer[0] == 200
+        assert b'"+1"' in answer[1]
+    for path in ("/metrics", "/healthz", "/readyz", "/openapi.json", "/", "/v1/x", "/v1/../metrics"):
+        assert ask(path)[0] == 404, path
+    assert ask(f"/v1/%zz?{good}")[0] == 400  # Apache complains of it itself
+    status, body = ask("/v1/", "POST", "a" * 1_000_000, **form)
+    assert (status, b"longer than 16384 bytes" in body) == (400, True)
     logged = "".join(file.read_text() for file in tmp_path.glob("*.log"))
     assert '"GET /v1/" 200' in logged
     assert KEY not in logged
