@@ -53,9 +53,10 @@ def plan_flagged(conn: Connection, limit: int = BATCH, channels: Collection[int]
         return 0
     # Servers first, then their changes: the other way round a change that is committed in between would be missed,
     # and its new type taken for the old one.
-    servers = _servers_on(conn, {row.channel_id for row in flagged})
-    changes = _unplanned_changes(conn, [row.id for row in servers])
-    owe(conn, _concerns(flagged, servers, changes))
+    placed = [row for row in flagged if row.channel_id is not None]  # a server on no channel concerns nobody
+    servers = _servers_on(conn, {row.channel_id for row in placed})
+    changes = _unplanned_changes(conn, {row.id for row in (*servers, *flagged)})
+    owe(conn, _concerns(placed, servers, changes))
     _clear(conn, [row.id for row in flagged], changes)
     return len(flagged)
 
