@@ -1,7 +1,10 @@
-"""report availability on a history of 1 000 000 changes: seconds and memory, on MariaDB and SQLite.
+"""The reports on a history of 1 000 000 changes, and on 1 000 000 attempts: seconds and memory, on MariaDB and SQLite.
 
     python -m benchmarks.report                     # 1 000 000 changes of 10 000 servers in 20 regions over 90 days
-    python -m benchmarks.report --changes 100000 --rounds 1
+    python -m benchmarks.report --changes 100000 --attempts 100000 --rounds 1
+
+The attempts are of 910 000 deliveries of 2 000 callbacks, of 1 000 accounts, over the same days: one in ten was made in
+vain and again, one in a hundred failed.
 
 The command runs as a process, as an engineer types it; its memory is what the kernel says was its peak (and what a
 process takes on an empty database). What it answers is compared with sums that the filling kept.
@@ -46,7 +49,10 @@ COMMANDS = {
     "availability --by region": ("availability", "--by", "region"),
     "availability --html": ("availability", "--html", "page.html"),
     "incidents --json": ("incidents", "--json"),
+    "deliveries --json": ("deliveries", "--json"),
+    "deliveries --html": ("deliveries", "--html", "page.html"),
 }
+ACCOUNTS, CALLBACKS = 1_000, 2_000
 
 
 # A small process between: one that is started straight from here would begin with this one's peak.
@@ -64,6 +70,10 @@ class Filled:
 
     operational: int = 0
     incidents: int = 0
+    attempts: int = 0
+    succeeded: int = 0
+    deliveries: int = 0
+    failed: int = 0
     since: list[int] = field(default_factory=list)
     kind: list[int] = field(default_factory=list)
 
@@ -97,6 +107,59 @@ def fill(database: Database, changes: int, servers: int) -> Filled:
         with database.read() as conn:
             conn.exec_driver_sql(f"ANALYZE TABLE {schema.change.name}, {schema.monitor.name}").all()
     return filled
+
+
+def fill_deliveries(database: Database, attempts: int, filled: Filled) -> None:
+    """Deliveries that took a second or two, their retries five seconds more."""
+    rng = random.Random(11)
+    names = (
+        "account_id",
+        "title",
+        "name",
+        "url",
+        "destination",
+        "headers",
+        "raw_json",
+        "active",
+        "hears_from",
+        "secret",
+    )
+    with database.write() as conn:
+        accounts = [(n, f"account {n}", f"{n:064x}") for n in range(1, ACCOUNTS + 1)]
+        insert_rows(conn, schema.account, ("id", "name", "api_key_sha256"), accounts)
+        rows = [
+            (n % ACCOUNTS + 1, "t", f"n{n}", "https://c.test/", "c.test:443", "{}", 0, 1, 0, "x", BEGIN, BEGIN)
+            for n in range(CALLBACKS)
+        ]
+        insert_rows(conn, schema.callback, (*names, "created_at", "modified_at"), rows)
+    made, number = 0, 0
+    while made < attempts:
+        deliveries, tries = [], []
+        while len(tries) < min(5000, attempts - made):
+            number += 1
+            at = BEGIN + made * (DAYS * DAY // attempts) + len(tries) * (DAYS * DAY // attempts)
+            failed = number % 100 == 0
+            waits = (0, 5000) if number % 10 == 0 else (0,)
+            for wait in waits:
+                status = 503 if failed or wait != waits[-1] else 200
+                tries.append((number, at + 1000 + wait, rng.randrange(40, 2000), status, "ok", f"msg_{number}"))
+                if SINCE <= at + 1000 + wait < UNTIL:
+                    filled.attempts += 1
+                    filled.succeeded += status == 200
+            state = "failed" if failed else "done"
+            deliveries.append((number, number % CALLBACKS + 1, state, len(waits), at, at + 500, at + 9000))
+            if SINCE <= at + 500 < UNTIL:
+                filled.deliveries += 1
+                filled.failed += failed
+        with database.write() as conn:
+            columns = ("id", "callback_id", "state", "attempts", "changed_at", "created_at", "settled_at")
+            insert_rows(conn, schema.delivery, columns, deliveries)
+            columns = ("delivery_id", "started_at", "duration_ms", "http_status", "response", "webhook_id")
+            insert_rows(conn, schema.attempt, columns, tries)
+        made += len(tries)
+    if database.is_mysql:
+        with database.read() as conn:
+            conn.exec_driver_sql(f"ANALYZE TABLE {schema.delivery.name}, {schema.attempt.name}").all()
 
 
 def _change(rng: random.Random, filled: Filled, servers: int, at: int) -> dict[str, object]:
@@ -148,6 +211,13 @@ def check(printed: bytes, filled: Filled) -> None:
     assert sum(row["incidents"] for row in servers) == filled.incidents
 
 
+def check_deliveries(printed: bytes, filled: Filled) -> None:
+    accounts = json.loads(printed)["accounts"]
+    for name in ("attempts", "succeeded", "deliveries", "failed"):
+        assert sum(row[name] for row in accounts) == getattr(filled, name), name
+    assert sum(row["told"] for row in accounts) == filled.deliveries - filled.failed
+
+
 @contextmanager
 def stores(folder: Path) -> Iterator[dict[str, list[str]]]:
     """Each store's URLs of a filled and of an empty database."""
@@ -159,7 +229,9 @@ def stores(folder: Path) -> Iterator[dict[str, list[str]]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--changes", type=int, default=1_000_000)
+    parser.add_argument("--attempts", type=int, default=1_000_000)
     parser.add_argument("--servers", type=int, default=10_000)
+    parser.add_argument("--only", default="", help="the reports whose names begin so")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stores", default="MariaDB,SQLite")
     options = parser.parse_args()
@@ -176,13 +248,22 @@ def measure(store: str, urls: list[str], folder: Path, options: argparse.Namespa
         upgrade(url)
     database = Database(urls[0])
     filled = fill(database, options.changes, options.servers)
+    fill_deliveries(database, options.attempts, filled)
     database.close()
     _, empty, _ = run(urls[1], folder, "availability", "--json")
-    print(f"{store}: {options.changes} changes, {options.servers} servers; empty: {empty:.0f} MiB", flush=True)
+    print(
+        f"{store}: {options.changes} changes, {options.servers} servers, {options.attempts} attempts; "
+        f"empty: {empty:.0f} MiB",
+        flush=True,
+    )
     for label, args in COMMANDS.items():
+        if not label.startswith(options.only):
+            continue
         rounds = [run(urls[0], folder, *args) for _ in range(options.rounds)]
         if label == "availability --json":
             check(rounds[0][2], filled)
+        elif label == "deliveries --json":
+            check_deliveries(rounds[0][2], filled)
         seconds = sorted(one[0] for one in rounds)
         print(
             f"  {label:26} {statistics.median(seconds):6.2f} ({seconds[0]:.2f} … {seconds[-1]:.2f}) s, "

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 
 from monitor_cli import schema
 from monitor_cli.cli import report_output
@@ -243,7 +243,7 @@ def test_what_another_program_wrote_counts_from_modified_on(cli: Cli, world: Wor
             .values(final_status="CRITICAL", modified=millis("2024-10-30T00:00") // 1000)
         )
     shown = cli.ok("report", "availability", "--month", "2024-10", "--json").json
-    assert "1 servers are otherwise than their history says" in shown["notes"][0]
+    assert "1 server not as the history says: another program" in shown["notes"][0]
     row = next(row for row in shown["servers"] if row["id"] == ids["b"])
     assert (row["warning_seconds"], row["critical_seconds"], row["open"]) == (12 * HOUR, 48 * HOUR, True)
 
@@ -290,6 +290,17 @@ def test_csv_is_for_a_spreadsheet_and_starts_no_formula(cli: Cli, world: World) 
     odd = rows[-2]
     assert (odd["name"], odd["region"], odd["region_code"]) == ("'=HYPERLINK(1)", '\'@SUM(A1), "x"', "'-1")
     assert (odd["operational_percent"], odd["removed"], odd["mttr_seconds"]) == ("100.0", "no", "")
+
+
+def test_a_row_that_was_written_without_modified_is_noted(cli: Cli, world: World) -> None:
+    """Another program need not set `modified`: status shows its type, and the report says why it does not."""
+    server = world.server(name="s", created=1, modified=1)
+    world.flag(server, "warning", created_at=millis("2024-10-10"), planned=1)
+    with world.database.write() as conn:
+        conn.execute(update(schema.monitor).values(final_status="critical", modified=1))
+    shown = cli.ok("report", "availability", "--month", "2024-10", "--json").json
+    assert any("1 server not as the history says, and the column modified" in note for note in shown["notes"])
+    assert shown["servers"][0]["critical_seconds"] == 0
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])

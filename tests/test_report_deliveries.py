@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import time
+import tracemalloc
+from array import array
 from typing import Any
 
 import pytest
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert, update
 
 from monitor_cli import schema
+from monitor_cli.reports import figures
 from monitor_cli.reports.figures import percent, percentile, shown_percent
+from monitor_cli.store import tellings
 from monitor_cli.words import span
 from tests.support.cli import Cli
 from tests.support.http import Receiver
@@ -147,6 +151,20 @@ def test_only_the_window_and_the_account(cli: Cli, world: World, told: Told) -> 
     assert shown["notes"][0].startswith("deliveries and attempts are kept from 2024-09-30 23:59:59+00:00 on only")
 
 
+@pytest.mark.parametrize("asked", [tellings.attempts, tellings.deliveries])
+def test_rows_come_in_blocks(asked: Any, world: World, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million deliveries were one block: 300 MiB."""
+    callback = world.callback(world.account("acme"), "http://127.0.0.1:9/")
+    for n in range(7):
+        told.attempt(told.delivery(callback, n, n), n, 1, 200)
+    monkeypatch.setattr(tellings, "_BLOCK", 3)
+    with world.database.read() as conn:
+        rows = asked(conn, 0, 100)
+        next(rows)
+        assert len(rows.gi_frame.f_locals["block"]) == 3
+        assert len(list(rows)) == 6
+
+
 def test_removed_callbacks_and_accounts_have_a_line_of_their_own(cli: Cli, world: World, told: Told) -> None:
     callback = world.callback(world.account("acme"), "http://127.0.0.1:9/")
     told.attempt(told.delivery(callback, millis("2024-10-02"), millis("2024-10-02")), millis("2024-10-02"), 10, 200)
@@ -209,9 +227,23 @@ def test_a_delivery_keeps_the_first_change_that_it_is_about(cli: Cli, world: Wor
 
 @given(st.lists(st.integers(0, 10**6), min_size=1), st.integers(1, 100))
 def test_a_percentile_is_the_least_value_that_so_many_do_not_pass(values: list[int], share: int) -> None:
-    found = percentile(sorted(values), share)
     enough = [v for v in values if 100 * sum(other <= v for other in values) >= share * len(values)]
-    assert found == min(enough)
+    assert percentile(values, share) == min(enough)
+    with pytest.MonkeyPatch.context() as patch:  # as of many values
+        patch.setattr(figures, "_FEW", 2)
+        assert percentile(array("Q", values), share) == min(enough)
+
+
+def test_percentiles_of_many_values_take_little_memory() -> None:
+    values = array("Q", (n * 7919 % 500_000 for n in range(300_000)))
+    tracemalloc.start()
+    try:
+        assert percentile(values, 95) == sorted(values)[285_000 - 1]
+        tracemalloc.reset_peak()
+        percentile(values, 95)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000  # sorted: 12 MB
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.integers(0, 10**9), st.integers(1, 10**9))

@@ -22,6 +22,7 @@ from monitor_cli.reports.history import Past
 from monitor_cli.reports.window import Window, month, read_zone
 from monitor_cli.store import accounts, past
 from monitor_cli.types import DAY_MS
+from monitor_cli.words import many
 
 _DAYS = 30  # of a window whose beginning is not said
 CELLS = 360  # parts of a timeline: of a month, two hours each
@@ -195,8 +196,13 @@ class _Told(NamedTuple):
         )
         if self.past.odd:
             notes.append(
-                f"{self.past.odd} servers are otherwise than their history says: another program wrote them, or they "
-                "were moved. That counts from the time in their column modified."
+                f"{many(self.past.odd, 'server')} not as the history says: another program wrote the row, or it was "
+                "moved. That counts from the time in its column modified."
+            )
+        if self.past.undated:
+            notes.append(
+                f"{many(self.past.undated, 'server')} not as the history says, and the column modified does not tell "
+                "since when: what the history says counts."
             )
         return notes
 

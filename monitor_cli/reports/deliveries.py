@@ -48,7 +48,7 @@ class Sums:
 
     def shown(self) -> dict[str, Any]:
         """As a report's row has them; owed_since in milliseconds."""
-        latencies, waits = sorted(self.latencies), sorted(self.waits)
+        latencies, waits = self.latencies, self.waits
         return {
             "attempts": len(latencies),
             "succeeded": self.succeeded,

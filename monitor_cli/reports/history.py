@@ -50,6 +50,7 @@ class Past:
         self.sweep = Sweep(window, cells=cells, noting=noting)
         self.subjects: list[Subject] = []
         self.odd = 0  # servers whose row says otherwise than their history
+        self.undated = 0  # of the others, those whose row says otherwise too, but not since when
         self._slots: dict[int, int] = {}
         self._first: list[Event] = []  # what there is when the window begins
         self._extra: list[Event] = []  # what happens beside the changes
@@ -103,6 +104,8 @@ class Past:
                 state = late
             elif late.at < until:
                 self._extra.append(self._event(late, LAST, slot))
+        elif differs(server):
+            self.undated += 1
         if state is not None and state.at < until:
             place = self._first if state.at <= since else self._extra
             place.append(self._event(state._replace(at=max(state.at, since)), FIRST, slot))
@@ -129,11 +132,15 @@ def beginning(server: Server, since: int) -> State | None:
 
 
 def written_by_others(server: Server) -> State | None:
-    """What its row says and its history does not; None where they agree, or the row was not touched since."""
+    """What its row says and its history does not; None where they agree, or `modified` says nothing of since when."""
     now, last = server.now, server.last
-    if now is None or last is None or now.at <= last.at:
-        return None
-    return None if (now.type, now.region) == (last.type, last.region) else now
+    return now if differs(server) and now is not None and last is not None and now.at > last.at else None
+
+
+def differs(server: Server) -> bool:
+    """Whether its row says otherwise than its history."""
+    now, last = server.now, server.last
+    return now is not None and last is not None and (now.type, now.region) != (last.type, last.region)
 
 
 def _order(event: Event) -> tuple[int, int, int]:

@@ -113,5 +113,5 @@ def subscribed(conn: Connection) -> set[int]:
 def _streamed(conn: Connection, query: Any, place: dict[str, Any] | None = None) -> Iterator[Any]:
     result = conn.execute(query, place or {}, execution_options={"yield_per": _BLOCK})
     block: list[Row[Any]]
-    for block in map(list, result.partitions()):
+    for block in map(list, result.partitions(_BLOCK)):  # said again: of a text() all rows are one partition else
         yield from block
