@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from monitor_cli.delivery import outcome
 from monitor_cli.delivery.jobs import MOST_PARTS, Job, Part, build_job, must_send
-from monitor_cli.outbound.transport import Answer
+from monitor_cli.outbound.transfer import Answer
 from monitor_cli.outbound.url import URL_LIMIT
 from monitor_cli.store.claims import Claimed
 from monitor_cli.store.settling import Attempt, Settlement, Then

@@ -20,7 +20,7 @@ from monitor_cli.delivery import outcome
 from monitor_cli.delivery.jobs import Job, build_job
 from monitor_cli.delivery.outcome import Schedule, Verdict, kept_response, verdict
 from monitor_cli.delivery.redaction import redact
-from monitor_cli.outbound.transport import KEPT, Answer
+from monitor_cli.outbound.transfer import KEPT, Answer
 from monitor_cli.store.settling import Attempt, Then
 from monitor_cli.types import Type
 from tests.support.claimed import NOW, callback_row, claimed, owes

@@ -24,15 +24,8 @@ from cryptography.x509.oid import NameOID
 from monitor_cli import __version__
 from monitor_cli.delivery.outcome import Verdict, verdict
 from monitor_cli.outbound.addresses import Policy
-from monitor_cli.outbound.transport import (
-    ANSWER_LIMIT,
-    CONNECTION_SECONDS,
-    KEPT,
-    STOPPED_SECONDS,
-    Answer,
-    Outgoing,
-    Transport,
-)
+from monitor_cli.outbound.transfer import ANSWER_LIMIT, KEPT, Answer
+from monitor_cli.outbound.transport import CONNECTION_SECONDS, Outgoing, Transport
 from monitor_cli.outbound.url import split_url
 from tests.support.http import Answer as Reply
 from tests.support.http import Receiver, wire
@@ -49,7 +42,8 @@ def outgoing(
     addresses: tuple[str, ...] = (),
     seconds: float = 10.0,
 ) -> Outgoing:
-    return Outgoing("GET" if body is None else "POST", url, headers, body, split_url(url)[0], addresses, seconds)
+    ends = time.monotonic() + seconds
+    return Outgoing("GET" if body is None else "POST", url, headers, body, split_url(url)[0], addresses, ends)
 
 
 def answers(transport: Transport, count: int = 1) -> list[tuple[Any, Answer]]:
@@ -489,15 +483,31 @@ def test_the_deadline_is_over_all_of_it(
 
 
 def test_what_a_stop_overtook_is_not_sent(transport: Transport, receiver: Receiver) -> None:
-    """A process that was stopped (SIGSTOP) between taking a request and driving it gives it back unsent: its lease may
-    be over. What it takes after that goes."""
-    for number in range(3):
-        transport.start(number, outgoing(receiver.url("/hook")))
-    time.sleep(STOPPED_SECONDS + 0.1)
-    assert sorted(transport.wait(1)) == [(0, None), (1, None), (2, None)]
-    assert receiver.requests == []
-    assert len(transport) == 0
+    """A process that was stopped (SIGSTOP) between taking a request and sending it gives it back unsent, on a
+    connection it has as on a new one: its lease may be over. What it takes after that goes."""
     assert send(transport, receiver.url("/hook")).http_status == 200
+    for number in range(3):
+        transport.start(number, outgoing(receiver.url("/hook"), seconds=0.2))
+    time.sleep(0.3)
+    gone: list[tuple[Any, Answer | None]] = []
+    while len(transport):
+        gone += transport.wait(1)
+    assert sorted(gone) == [(0, None), (1, None), (2, None)]
+    assert len(receiver.requests) == 1
+    assert send(transport, receiver.url("/hook")).http_status == 200
+
+
+def test_an_answer_that_came_while_we_were_stopped_counts(transport: Transport, receiver: Receiver) -> None:
+    """It came in time; that we looked too late is no reason to tell its customer again."""
+    receiver.answer("/hook", Reply(200, b"yes", delay=0.1))
+    transport.start("key", outgoing(receiver.url("/hook"), body=b"x", seconds=0.5))
+    until = time.monotonic() + 10
+    while not receiver.requests:
+        assert time.monotonic() < until
+        assert transport.wait(0.01) == []
+    time.sleep(1)
+    ((key, answer),) = answers(transport)
+    assert (key, answer.http_status, answer.response) == ("key", 200, b"yes")
 
 
 def test_the_deadline_holds_against_a_body_nobody_reads(transport: Transport) -> None:
@@ -615,6 +625,21 @@ def test_a_certificate_that_does_not_hold_is_refused_before_a_byte_is_sent(
         answer = send(transport, server.url("/hook", host=host), body=b"secret", addresses=addresses)
         assert (answer.http_status, answer.arrived, answer.local) == (None, False, None)
         assert "certificate" in str(answer.error).lower()
+        assert server.requests == []
+
+
+def test_what_a_stop_overtook_in_its_handshake_is_not_sent(authority: Authority) -> None:
+    context, asked = authority.context("good.test"), threading.Event()
+    context.sni_callback = lambda *_: (asked.set(), time.sleep(0.1))[1]
+    with Receiver(tls=context) as server, opened(ca_file=authority.file) as transport:
+        transport.start("key", outgoing(server.url("/", host="good.test"), addresses=("127.0.0.1",), seconds=1))
+        while not asked.is_set():
+            assert transport.wait(0.01) == []
+        time.sleep(1)
+        gone: list[tuple[Any, Answer | None]] = []
+        while len(transport):
+            gone += transport.wait(1)
+        assert gone == [("key", None)]
         assert server.requests == []
 
 

@@ -16,7 +16,8 @@ from monitor_cli.errors import MonitorError
 from monitor_cli.outbound import signing
 from monitor_cli.outbound.addresses import Policy
 from monitor_cli.outbound.resolver import Resolver, ResolverFailed, judged_addresses
-from monitor_cli.outbound.transport import Answer, Outgoing, Transport, allow_open_files
+from monitor_cli.outbound.transfer import Answer
+from monitor_cli.outbound.transport import Outgoing, Transport, allow_open_files
 from monitor_cli.outbound.url import judge_target
 
 OTHER_FILES = 128  # open files that are no requests
@@ -139,9 +140,8 @@ class Courier:
         request, part = flight.part.request, flight.part
         secrets = flight.job.claimed.callback.secrets
         flight.sent = signing.headers(secrets, part.webhook_id, int(self._wall()), request.signed)
-        left = self._deadline - (self._clock() - flight.started)
-        headers = (*request.headers, *flight.sent)
-        return Outgoing(request.method, request.url, headers, request.body, request.to, addresses, left)
+        headers, ends = (*request.headers, *flight.sent), flight.started + self._deadline
+        return Outgoing(request.method, request.url, headers, request.body, request.to, addresses, ends)
 
     def _not_sent(self, flight: Flight, reason: str, local: str | None = None) -> None:
         """The customer's configuration does not let it be sent, or a fault of ours (`local`): nothing arrived."""

@@ -33,7 +33,7 @@ from monitor_cli.delivery.outcome import (
 from monitor_cli.delivery.slots import Shares
 from monitor_cli.delivery.tally import Row, Tally
 from monitor_cli.errors import DatabaseAway
-from monitor_cli.outbound.transport import Answer
+from monitor_cli.outbound.transfer import Answer
 from monitor_cli.sealing import Keyring, Unreadable
 from monitor_cli.store.settling import Attempt, Settlement, Then
 

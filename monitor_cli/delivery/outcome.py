@@ -17,7 +17,7 @@ from typing import Any
 
 from monitor_cli.delivery.jobs import Job, Part, Telling
 from monitor_cli.delivery.redaction import redact
-from monitor_cli.outbound.transport import Answer
+from monitor_cli.outbound.transfer import Answer
 from monitor_cli.store.claims import CallbackRow
 from monitor_cli.store.settling import Attempt, Settlement, Then, Told
 from monitor_cli.types import Unit

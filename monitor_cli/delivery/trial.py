@@ -18,7 +18,8 @@ from monitor_cli.delivery.outcome import Verdict, kept_response, verdict
 from monitor_cli.delivery.slots import Shares
 from monitor_cli.errors import DatabaseAway, MonitorError, OutsideError
 from monitor_cli.outbound.request import Request
-from monitor_cli.outbound.transport import USER_AGENT, Answer
+from monitor_cli.outbound.transfer import Answer
+from monitor_cli.outbound.transport import USER_AGENT
 from monitor_cli.sealing import Keyring
 from monitor_cli.store import trials
 from monitor_cli.store.trials import Held

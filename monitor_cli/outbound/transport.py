@@ -1,14 +1,15 @@
 """Sending: many requests at once on libcurl, each with one deadline over all of it, to judged addresses only.
 
-libcurl keeps the connections and the deadlines; epoll waits for its sockets and for `wake` (CurlMulti's own select
-cannot be woken). A request goes to the addresses it is given (CURLOPT_RESOLVE), whatever the name resolves to by then,
-and the socket hook judges every address that is dialled once more.
+libcurl keeps the connections; epoll waits for its sockets and for `wake` (CurlMulti's own select cannot be woken). The
+deadlines are kept here: libcurl looks at its clock before it looks at a socket, so that after a stop of ours (SIGSTOP,
+a virtual machine that was moved) it would throw away an answer that had come in time. A request goes to the addresses
+it is given (CURLOPT_RESOLVE), whatever the name resolves to by then, and the socket hook judges every address that is
+dialled once more.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import resource
 import select
@@ -21,32 +22,19 @@ import pycurl
 
 from monitor_cli import __version__
 from monitor_cli.outbound.addresses import Policy, refusal
-from monitor_cli.outbound.faults import fault_words
 from monitor_cli.outbound.meter import Meter
+from monitor_cli.outbound.transfer import ANSWER_LIMIT, Answer, Transfer
 from monitor_cli.outbound.url import Target
 
 USER_AGENT = f"monitor-cli/{__version__}"
-ANSWER_LIMIT = 64 * 1024  # headers and body
-KEPT = 4096
 CONNECTION_SECONDS = 60
 """A connection that is older takes no further request: its name may have moved to another server."""
 BATCH = 16  # requests that libcurl is driven for at once, at a third of what one by one costs
-STOPPED_SECONDS = 0.5  # between taking a request and driving it nothing takes that long, unless we were stopped
-
-# The kernel has no way out, or nothing left to give: no customer can be blamed.
-_NO_NETWORK = {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
-_NO_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_LOCAL_CODES = {
-    pycurl.E_OUT_OF_MEMORY,
-    pycurl.E_FAILED_INIT,
-    pycurl.E_SSL_CACERT_BADFILE,
-    pycurl.E_SSL_ENGINE_INITFAILED,
-}
 
 
 class Outgoing(NamedTuple):
     """One request as it goes on the wire. `addresses` are the judged ones of the target's name (none for a literal);
-    `seconds` is the deadline over all of it."""
+    `ends` is the deadline over all of it, by the monotonic clock."""
 
     method: str
     url: str
@@ -54,26 +42,7 @@ class Outgoing(NamedTuple):
     body: bytes | None
     target: Target
     addresses: Sequence[str]
-    seconds: float
-
-
-class Answer(NamedTuple):
-    """What came of a request: an HTTP status, or an error in words.
-
-    `arrived`: without a status, whether the customer may have it all the same (a byte was sent). `local` says that the
-    fault is ours: "network" (no way out), "resources" or "resolver". `response` is the start of the body, at most
-    4 KiB; `head` all header lines as they came, those of 1xx answers and trailers too. `repeated`: the status answers
-    the second of two sendings, and the customer may have taken the first."""
-
-    http_status: int | None
-    error: str | None
-    response: bytes
-    retry_after: str | None
-    duration_ms: int
-    arrived: bool
-    local: str | None = None
-    head: bytes = b""
-    repeated: bool = False
+    ends: float
 
 
 def allow_open_files(wanted: int) -> int:
@@ -83,58 +52,6 @@ def allow_open_files(wanted: int) -> int:
         soft = min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return soft
-
-
-class _Transfer:
-    """An easy handle and what its answer has brought so far. Handles are used again, one request after the other."""
-
-    def __init__(self, curl: pycurl.Curl) -> None:
-        self.curl = curl
-        self.lines: list[bytes] = []
-        curl.setopt(pycurl.HEADERFUNCTION, self._line)
-        curl.setopt(pycurl.WRITEFUNCTION, self._body)
-        self.begin(None)
-
-    def begin(self, key: Any) -> None:
-        self.key = key
-        self.lines.clear()
-        self.kept = bytearray()
-        self.size = 0
-        self.refused: str | None = None
-        self.starved = False
-        self.flooded = False
-        self.sendings = 0
-        self.dialled = ""
-        self.started = time.monotonic()
-
-    def head(self) -> tuple[int | None, str | None]:
-        """The status of the final answer, once its headers are complete, and its Retry-After. What follows the blank
-        line is another answer after a 1xx, else trailers."""
-        status, retry_after, first = None, None, True
-        for line in self.lines:
-            if first:  # a later line that looks like a status line is a header that forges one
-                status, retry_after, first = _status(line), None, False
-            elif line in (b"\r\n", b"\n"):
-                if status is not None and status >= 200:
-                    return status, retry_after
-                first = True
-            elif line[:12].lower() == b"retry-after:":
-                retry_after = line[12:].decode("latin-1").strip()
-        return None, None
-
-    def _line(self, line: bytes) -> int | None:
-        self.size += len(line)
-        if self.size > ANSWER_LIMIT:
-            self.flooded = True
-            return -1
-        self.lines.append(line)
-        return None
-
-    def _body(self, data: bytes) -> int | None:
-        self.size += len(data)
-        if len(self.kept) < KEPT:
-            self.kept += data[: KEPT - len(self.kept)]
-        return -1 if self.size > ANSWER_LIMIT else None
 
 
 class _Dialling:
@@ -177,14 +94,13 @@ class Transport:
         self._epoll = select.epoll()
         self._watched: set[int] = set()
         self._meter = Meter(2 * ANSWER_LIMIT)
-        self._cut: list[tuple[Any, Answer | None]] = []
+        self._ended: list[tuple[Any, Answer | None]] = []  # what the next `wait` gives
         self._timer: float | None = None
-        self._added: list[_Transfer] = []  # taken, and not driven yet
-        self._added_at = 0.0
-        self._late: list[Any] = []
+        self._first_end = float("inf")  # no request under way has an earlier deadline
+        self._added = 0  # taken, and not driven yet
         self._begun = False  # something was started since the last `wait`
-        self._idle: list[_Transfer] = []
-        self._flying: dict[pycurl.Curl, _Transfer] = {}
+        self._idle: list[Transfer] = []
+        self._flying: dict[pycurl.Curl, Transfer] = {}
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
         self._wake_writer.setblocking(False)
@@ -196,25 +112,23 @@ class Transport:
     def start(self, key: Any, out: Outgoing) -> None:
         """Begin one request, at the latest with the next `wait`, from which its answer comes with this key."""
         transfer = self._idle.pop() if self._idle else self._new_transfer()
-        transfer.begin(key)
+        transfer.begin(key, out.ends)
+        self._first_end = min(self._first_end, out.ends)
         self._set_request(transfer.curl, out)
         self._flying[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
-        if not self._added:
-            self._added_at = transfer.started
-        self._added.append(transfer)
-        if len(self._added) >= BATCH:
+        self._added += 1
+        if self._added >= BATCH:
             self._begin_added()
 
     def wait(self, seconds: float) -> list[tuple[Any, Answer | None]]:
         """Drive what is in flight until something came in, `wake` was called or `seconds` have passed. None for an
-        answer: we were stopped before it was begun, and who asked for it has to judge anew whether it may start."""
+        answer: we were stopped before it was sent, and who asked for it has to judge anew whether it may start."""
         self._begin_added()
-        timeout = 0.0 if self._begun else seconds  # one that failed at once is finished already
+        looked = time.monotonic()
+        timeout = 0.0 if self._begun else min(seconds, self._next_time() - looked)  # one that failed is done already
         self._begun = False
-        if self._timer is not None:
-            timeout = min(timeout, max(0.0, self._timer - time.monotonic()))
-        for fd, events in self._epoll.poll(timeout):
+        for fd, events in self._epoll.poll(max(0.0, timeout), len(self._watched) + 1):
             if fd == self._wake_reader.fileno():
                 self._drain_wake()
             else:
@@ -224,6 +138,8 @@ class Transport:
         if self._timer is not None and self._timer <= time.monotonic():
             self._timer = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        if self._first_end <= looked:
+            self._end_overdue(looked)
         return self._finished()
 
     def wake(self) -> None:
@@ -244,9 +160,9 @@ class Transport:
 
     # --- libcurl's side -------------------------------------------------------------------------------------------
 
-    def _new_transfer(self) -> _Transfer:
+    def _new_transfer(self) -> Transfer:
         curl = pycurl.Curl()
-        transfer = _Transfer(curl)
+        transfer = Transfer(curl)
         for option, value in (
             (pycurl.NOSIGNAL, 1),
             (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
@@ -261,7 +177,6 @@ class Transport:
             (pycurl.USERAGENT, USER_AGENT),
             (pycurl.SSL_VERIFYPEER, 1),
             (pycurl.SSL_VERIFYHOST, 2),
-            (pycurl.PREREQFUNCTION, lambda *_: _count_sending(transfer)),
             (pycurl.OPENSOCKETFUNCTION, lambda purpose, address: self._open(transfer, address)),
         ):
             curl.setopt(option, value)
@@ -270,20 +185,25 @@ class Transport:
         return transfer
 
     def _begin_added(self) -> None:
-        """libcurl's deadline begins when it is first driven: a process that was stopped in between would still send
-        what its lease no longer allows."""
-        added, self._added = self._added, []
-        if not added:
-            return
-        self._begun = True
-        if time.monotonic() - self._added_at < STOPPED_SECONDS:
+        if self._added:
+            self._added = 0
+            self._begun = True
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-        else:
-            self._late += [self._land(transfer) for transfer in added]
+
+    def _next_time(self) -> float:
+        return self._first_end if self._timer is None else min(self._timer, self._first_end)
+
+    def _end_overdue(self, looked: float) -> None:
+        """End what was under way past its deadline when the sockets were `looked` at: whatever had come by then has
+        been read, however long we were stopped before."""
+        self._finish_queued()
+        for transfer in list(self._flying.values()):
+            if transfer.ends <= looked:
+                self._finish(transfer, pycurl.E_OPERATION_TIMEDOUT, "")
+        self._first_end = min((transfer.ends for transfer in self._flying.values()), default=float("inf"))
 
     def _set_request(self, curl: pycurl.Curl, out: Outgoing) -> None:
         curl.setopt(pycurl.URL, out.url)
-        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(out.seconds * 1000)))
         lines = [f"{name}: {value}" if value else f"{name};" for name, value in out.headers]
         if out.body is None:
             curl.setopt(pycurl.HTTPGET, 1)
@@ -301,7 +221,7 @@ class Transport:
         else:
             curl.unsetopt(pycurl.RESOLVE)
 
-    def _open(self, transfer: _Transfer, address: Any) -> _Dialling | int:
+    def _open(self, transfer: Transfer, address: Any) -> _Dialling | int:
         family, kind, protocol, where = address
         reason = refusal(str(where[0]), self._policy) if isinstance(where, tuple) else "is no network address"
         if reason:
@@ -335,7 +255,7 @@ class Transport:
         for transfer in list(self._flying.values()):
             if transfer.curl.getinfo(pycurl.ACTIVESOCKET) == fd:
                 transfer.flooded = True
-                self._cut.append(self._finish(transfer.curl, pycurl.E_WRITE_ERROR, ""))
+                self._finish(transfer, pycurl.E_WRITE_ERROR, "")
 
     def _set_timer(self, millis: int) -> None:
         self._timer = None if millis < 0 else time.monotonic() + millis / 1000
@@ -346,70 +266,27 @@ class Transport:
                 pass
 
     def _finished(self) -> list[tuple[Any, Answer | None]]:
-        answers: list[tuple[Any, Answer | None]] = [(key, None) for key in self._late]
-        self._late.clear()
-        answers += self._cut
-        self._cut = []
+        self._finish_queued()
+        ended, self._ended = self._ended, []
+        return ended
+
+    def _finish_queued(self) -> None:
         while True:
             queued, good, bad = self._multi.info_read()
-            answers += [self._finish(curl, None, "") for curl in good]
-            answers += [self._finish(curl, code, words) for curl, code, words in bad]
+            for curl in good:
+                self._finish(self._flying[curl], None, "")
+            for curl, code, words in bad:
+                self._finish(self._flying[curl], code, words)
             if not queued:
-                return answers
+                return
 
-    def _finish(self, curl: pycurl.Curl, code: int | None, words: str) -> tuple[Any, Answer]:
-        transfer = self._flying[curl]
-        answer = _answer(transfer, code, words)
-        return self._land(transfer), answer
-
-    def _land(self, transfer: _Transfer) -> Any:
-        """Its handle is free for another request. Returns its key."""
+    def _finish(self, transfer: Transfer, code: int | None, words: str) -> None:
+        """Its handle is free for another request."""
+        self._ended.append((transfer.key, transfer.answer(code, words)))
         del self._flying[transfer.curl]
         self._multi.remove_handle(transfer.curl)
         self._idle.append(transfer)
-        key, transfer.key = transfer.key, None
-        return key
-
-
-def _count_sending(transfer: _Transfer) -> int:
-    """libcurl is about to send; a second time where a connection that was used before ended without an answer."""
-    transfer.sendings += 1
-    return pycurl.PREREQFUNC_OK
-
-
-def _answer(transfer: _Transfer, code: int | None, words: str) -> Answer:
-    duration = int((time.monotonic() - transfer.started) * 1000)
-    status, retry_after = transfer.head()
-    if status is not None:  # the status line and headers decide, whatever the body did
-        head = b"".join(transfer.lines)
-        repeated = transfer.sendings > 1
-        return Answer(status, None, bytes(transfer.kept), retry_after, duration, True, head=head, repeated=repeated)
-    sent = transfer.curl.getinfo(pycurl.REQUEST_SIZE) > 0
-    error = _own_words(transfer) or fault_words(
-        code, words, sent, duration / 1000, transfer.dialled, transfer.curl.getinfo(pycurl.OS_ERRNO)
-    )
-    return Answer(None, error, b"", None, duration, sent, None if sent else _local_fault(transfer, code))
-
-
-def _status(line: bytes) -> int | None:
-    """The status in an answer's first line."""
-    words = line.split(None, 2)
-    valid = line.startswith(b"HTTP/") and len(words) > 1 and len(words[1]) == 3 and words[1].isdigit()
-    return int(words[1]) if valid else None
-
-
-def _own_words(transfer: _Transfer) -> str | None:
-    """Where it was we who ended it."""
-    if transfer.refused:
-        return f"the address {transfer.refused}"
-    return f"the answer's headers have more than {ANSWER_LIMIT // 1024} KiB" if transfer.flooded else None
-
-
-def _local_fault(transfer: _Transfer, code: int | None) -> str | None:
-    number = transfer.curl.getinfo(pycurl.OS_ERRNO)
-    if transfer.starved or code in _LOCAL_CODES or number in _NO_RESOURCES:
-        return "resources"
-    return "network" if code == pycurl.E_COULDNT_CONNECT and number in _NO_NETWORK and not transfer.refused else None
+        transfer.key = None
 
 
 def _action(events: int) -> int:
