@@ -61,6 +61,13 @@ class Region(NamedTuple):
     def of(cls, region: str | None, region_code: str | None) -> Region:
         return cls(region or "", region_code or "")
 
+    @property
+    def shown(self) -> str:
+        """As it is called where people read it."""
+        if self.region and self.region_code:
+            return f"{self.region} ({self.region_code})"
+        return self.region or self.region_code or "a region without a name"
+
 
 class Unit(NamedTuple):
     """What has a type: a channel in a region. The numbers on it share it."""

@@ -209,9 +209,12 @@ def test_dry_run_shows_and_changes_nothing(cli: Cli, world: World, acme: int, re
     server = world.server(channel=1)
     world.callback(acme, receiver.url("/hook"), raw_json=True)
     world.flag(server, "critical")
+    nameless = world.server(channel=2, region=None, region_code=None)
+    world.number(acme, "+2", channel=2)
+    world.flag(nameless, "warning")
     result = cli.ok("callback-run", "--dry-run", env=LOCAL)
     assert "POST" in result.out
-    assert "critical: 1 number\n" in result.out
+    assert "a region without a name warning: 1 number, karnataka (KA-IN) critical: 1 number\n" in result.out
     assert receiver.requests == []
     assert world.server_row(server).status_report == 1
     assert world.deliveries() == []

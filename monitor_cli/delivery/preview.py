@@ -11,7 +11,6 @@ from monitor_cli.delivery.desk import MOST_NUMBERS
 from monitor_cli.delivery.jobs import Job, build_job, must_send
 from monitor_cli.sealing import Keyring, Unreadable
 from monitor_cli.store import callbacks, claims, planning
-from monitor_cli.types import Region
 from monitor_cli.words import many
 
 BATCH = 500
@@ -62,14 +61,7 @@ def _lines(job: Job, who: str) -> Iterator[str]:
         if part.webhook_id in job.done:
             continue
         told = {(t.owed.unit.region, t.type): len(t.numbers) for t in part.tellings}
-        words = ", ".join(
-            f"{region.region} ({region.region_code}) {kind}: {many(count, 'number')}"
-            for (region, kind), count in told.items()
-        )
+        words = ", ".join(f"{region.shown} {kind}: {many(count, 'number')}" for (region, kind), count in told.items())
         yield f"{who}: {part.request.method} {callback.destination}: {words}"
     for owed in job.dropped:
-        yield f"{who}: dropped: channel {owed.unit.channel_id} in {_name(owed.unit.region)} is as it was told"
-
-
-def _name(region: Region) -> str:
-    return f"{region.region} ({region.region_code})"
+        yield f"{who}: dropped: channel {owed.unit.channel_id} in {owed.unit.region.shown} is as it was told"

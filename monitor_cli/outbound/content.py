@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from monitor_cli import document
 from monitor_cli.document import Entry
-from monitor_cli.types import Region, Type, worst
+from monitor_cli.types import Type, worst
 from monitor_cli.words import many
 
 _NAMED_ENTRIES = 5
@@ -79,10 +79,4 @@ def _message(entries: Sequence[Entry]) -> str:
 def _fact(entry: Entry) -> str:
     count = len(entry.numbers)
     verb = _VERBS[entry.type][count != 1]
-    return f"{many(count, 'number')} in {_place(entry.region)} {verb}"
-
-
-def _place(region: Region) -> str:
-    if region.region and region.region_code:
-        return f"{region.region} ({region.region_code})"
-    return region.region or region.region_code or "a region without a name"
+    return f"{many(count, 'number')} in {entry.region.shown} {verb}"
