@@ -6,9 +6,10 @@
     python benchmarks/api.py --memory                # 100 000 requests, and what the workers hold meanwhile
 
 20 000 accounts with 20 numbers each in 5 regions, uniformly random keys. Each round runs every candidate in turn, so
-that a busy minute hits all; printed are medians over the rounds, what serve-api has of each, and the CPU time of a
-request in the server and in the database, which other work on the machine changes least. A server that is not installed
-is left out with a word. Rate limits are on, but so high that they refuse nobody; log lines are written.
+that a busy minute hits all, each after a second of warming up; printed are medians over the rounds, what serve-api has
+of each, and the CPU time of a request in the server and in the database, which other work on the machine changes least.
+A server that is not installed is left out with a word. Rate limits are on, but so high that they refuse nobody; log
+lines are written.
 """
 
 from __future__ import annotations
@@ -256,9 +257,10 @@ class Served:
     def measure(self, args: argparse.Namespace, work: Path) -> dict[str, float]:
         script = work / "wrk.lua"
         script.write_text(WRK.replace("ACCOUNTS", str(ACCOUNTS)).replace("FORMAT", args.format))
-        run = ["wrk", "-t2", f"-c{args.connections}", f"-d{args.seconds}s", "-s", str(script)]
+        wrk = ["wrk", "-t2", f"-c{args.connections}", "-s", str(script), f"http://127.0.0.1:{self.port}"]
+        subprocess.run([*wrk, "-d1s"], capture_output=True, check=True)  # connections and caches are there then
         server, database = sum(map(cpu_seconds, self.processes())), cpu_seconds(args.database_pid)
-        done = subprocess.run([*run, f"http://127.0.0.1:{self.port}"], capture_output=True, text=True, check=True)
+        done = subprocess.run([*wrk, f"-d{args.seconds}s"], capture_output=True, text=True, check=True)
         server = sum(map(cpu_seconds, self.processes())) - server
         database = cpu_seconds(args.database_pid) - database
         found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", done.stdout)

@@ -274,6 +274,31 @@ def test_sigterm_answers_the_request_in_flight(database: Store, serving: Serving
     assert serving.running.wait(60).code == 0
 
 
+def test_a_database_that_does_not_answer_stops_nothing_else(database: Store, acme: int, start: Callable[..., Serving]):
+    if database.name == "sqlite":
+        pytest.skip("SQLite has no lock that a reader waits for")
+    serving = start("--workers", "1")
+    for _ in range(5):  # from the second on by the event loop's own thread
+        assert serving(GOOD).body == DATA
+    url = make_url(database.url)
+    lock = pymysql.connect(
+        host=url.host, port=url.port or 0, user=url.username, password=url.password or "", database=url.database
+    )
+    answers: list[Answer] = []
+    with closing(lock), lock.cursor() as cursor:
+        cursor.execute(f"LOCK TABLES {schema.account.name} WRITE")
+        waiting = [threading.Thread(target=lambda: answers.append(serving(GOOD))) for _ in range(3)]
+        for one in waiting:
+            one.start()
+        for _ in range(20):
+            assert serving("/healthz", timeout=5).status == 200
+        assert answers == []
+        cursor.execute("UNLOCK TABLES")
+        for one in waiting:
+            one.join(30)
+    assert [(answer.status, answer.body) for answer in answers] == [(200, DATA)] * 3
+
+
 def test_dripping_clients_do_not_stop_others(serving: Serving):
     with ExitStack() as held:
         for n in range(500):

@@ -13,10 +13,11 @@ import threading
 from collections.abc import Iterable
 
 from monitor_cli import config
-from monitor_cli.api.app import BUSY, Application, StartResponse
+from monitor_cli.api.app import AT_ONCE, BUSY, Application, StartResponse
 from monitor_cli.api.buckets import Table, sweep_tables
 from monitor_cli.api.client import Clients
 from monitor_cli.api.limits import Limits
+from monitor_cli.api.prompt import NotNow
 from monitor_cli.api.reader import Reader
 from monitor_cli.api.request import Environ
 from monitor_cli.api.visit import log_each_request
@@ -24,7 +25,7 @@ from monitor_cli.db import Database, described
 from monitor_cli.errors import MonitorError
 from monitor_cli.logs import configure_logging
 
-__all__ = ["BUSY", "Application", "application", "build", "open_table", "sweep_tables"]
+__all__ = ["AT_ONCE", "BUSY", "Application", "NotNow", "application", "build", "open_table", "sweep_tables"]
 
 _lock = threading.Lock()
 _application: Application | None = None

@@ -14,6 +14,7 @@ from monitor_cli.api.body import Busy
 from monitor_cli.api.client import Clients
 from monitor_cli.api.limits import Limits, Refusal
 from monitor_cli.api.metrics import Metrics
+from monitor_cli.api.prompt import NotNow
 from monitor_cli.api.reader import Reader
 from monitor_cli.api.request import Environ
 from monitor_cli.api.visit import Visit
@@ -25,6 +26,8 @@ RETRY_SECONDS = 5
 NOT_KNOWN = "The API key is missing or unknown"  # one answer for both: it must not tell which keys exist
 BUSY = "monitor.busy"
 """In a request's environ: the server in front has too many waiting, and asks for a 503."""
+AT_ONCE = "monitor.at_once"
+"""In a request's environ: the thread must not wait. NotNow is raised, with nothing sent, where it would have to."""
 
 _REASONS = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _TYPES = {"json": document.JSON_TYPE, "xml": document.XML_TYPE, "metrics": metrics.CONTENT_TYPE}
@@ -81,6 +84,8 @@ class Application:
         visit = Visit(environ, name, self._clients.of(environ))
         try:
             answer = self._answer(visit, methods, handle)
+        except NotNow:
+            raise
         except Exception:
             log.exception("api.failed")
             answer = refusal(500, "Internal error", request.wanted_format(environ))
@@ -139,8 +144,10 @@ class Application:
             return self._limited(refused, form, visit)
         found = None
         if asked.fault is None:
-            found = self._reader.of_key(digest)
+            found = self._reader.of_key(digest, at_once=AT_ONCE in visit.environ)
             visit.account_id = found and found.account_id
+        elif AT_ONCE in visit.environ:
+            raise NotNow
         else:
             visit.account_id = self._reader.account_of_key(digest)
         if visit.account_id is None:

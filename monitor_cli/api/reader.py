@@ -6,8 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
+from monitor_cli.api.prompt import Prompt
 from monitor_cli.db import Database
 from monitor_cli.errors import DatabaseAway, MonitorError
 from monitor_cli.store import listing
@@ -39,9 +41,15 @@ class Reader:
         self._database: Database | None = None
         self._trouble: str | None = None
         self._rests_until = float("-inf")
+        self._prompt = Prompt(clock)
 
-    def of_key(self, digest: str) -> listing.Listing | None:
-        return self._ask(lambda database: database.query(lambda conn: listing.of_key(conn, digest)))
+    def of_key(self, digest: str, *, at_once: bool = False) -> listing.Listing | None:
+        """`at_once`: for a thread that must not wait, always the same one. Raises NotNow then."""
+        if at_once:
+            return self._prompt.of_key(digest)
+        found = self._ask(lambda database: database.query(lambda conn: listing.of_key(conn, digest)))
+        self._open_prompt()
+        return found
 
     def account_of_key(self, digest: str) -> int | None:
         return self._ask(lambda database: database.query(lambda conn: listing.account_of_key(conn, digest)))
@@ -51,6 +59,7 @@ class Reader:
         self.of_key("")
 
     def close(self) -> None:
+        self._prompt.close()
         with self._lock:
             if self._database is not None:
                 self._database.close()
@@ -74,6 +83,11 @@ class Reader:
         if self._trouble is not None:
             self._found()
         return answer
+
+    def _open_prompt(self) -> None:
+        with self._lock, suppress(DatabaseAway):  # the next one who may wait hears of it
+            if self._database is not None:
+                self._prompt.open(self._database)
 
     def _refuse_while_resting(self) -> None:
         if self._clock() < self._rests_until:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from monitor_cli.api import BUSY
+from monitor_cli.api import AT_ONCE, BUSY, NotNow
 from monitor_cli.api.body import LIMIT, BadBody
 from monitor_cli.serve.crew import Crew
 
@@ -67,12 +67,22 @@ class Gateway:
         environ = environ_of(scope)
         has_body = "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ
         environ["wsgi.input"] = await _body(environ, proto) if has_body and scope.method == "POST" else io.BytesIO()
-        if scope.path in _WAITS and not self._crew.full:
+        if scope.path not in _WAITS:
+            self._answer(environ, proto)
+        elif self._crew.full:
+            self._answer({**environ, BUSY: True}, proto)
+        elif not self._answer_at_once(environ, proto):
             await self._crew.submit(lambda: self._answer(environ, proto))
-            return
-        if scope.path in _WAITS:
-            environ[BUSY] = True
-        self._answer(environ, proto)
+
+    def _answer_at_once(self, environ: Environ, proto: Any) -> bool:
+        """Whether it could be: handing it to the crew and back costs more than answering it."""
+        if environ["REQUEST_METHOD"] != "GET" or environ["PATH_INFO"] == "/readyz":
+            return False
+        try:
+            self._answer({**environ, AT_ONCE: True}, proto)
+        except NotNow:
+            return False
+        return True
 
     def _answer(self, environ: Environ, proto: Any) -> None:
         started: list[tuple[int, list[tuple[str, str]]]] = []
