@@ -120,6 +120,24 @@ def test_show_has_every_attempt(cli: Cli, sent: dict[str, int]) -> None:
     assert lost["error"] == opened["error"]
 
 
+def test_a_late_attempt_stands_where_it_began_and_is_not_the_last_one(
+    cli: Cli, sent: dict[str, int], database: Store
+) -> None:
+    (failed,) = rows(cli, "--callback", str(sent["failed"]))
+    first = cli.ok("delivery", "show", str(failed["id"]), "--json").json["attempt_list"][0]
+    began = int(datetime.fromisoformat(first["started_at"]).timestamp() * 1000) - 60_000
+    late = {"delivery_id": failed["id"], "started_at": began, "duration_ms": 90_000, "error": "no answer", "late": 1}
+    with database.write() as conn:
+        conn.execute(insert(schema.attempt), {**late, "webhook_id": "msg_1"})
+    shown = cli.ok("delivery", "show", str(failed["id"]), "--json").json
+    assert (shown["attempts"], shown["http_status"], shown["error"]) == (3, 503, None)
+    assert [attempt["http_status"] for attempt in shown["attempt_list"]] == [None, 500, 503]
+    with database.write() as conn:
+        conn.execute(schema.attempt.delete().where(schema.attempt.c.late == 0))
+    (only,) = rows(cli, "--callback", str(sent["failed"]))
+    assert (only["attempts"], only["http_status"], only["error"]) == (1, None, "no answer")
+
+
 def test_tables_are_for_people(cli: Cli, sent: dict[str, int]) -> None:
     lines = cli.ok("delivery", "list").out.splitlines()
     assert lines[0].split()[:4] == ["ID", "CALLBACK_ID", "ACCOUNT", "STATE"]

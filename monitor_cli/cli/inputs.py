@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -23,9 +24,15 @@ class WholeNumber(click.IntRange):
 
 
 class Decimal(click.FloatRange):
-    """A number from `min` to `max`, likewise."""
+    """A number from `min` to `max`, likewise; what float() takes beside them, as nan and inf, is none."""
 
     name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a valid number.", param, ctx)
+        return number
 
 
 ID = WholeNumber(1, 2**63 - 1)

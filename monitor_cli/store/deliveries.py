@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 
 from monitor_cli.db import AnyRow
 from monitor_cli.dialect import among, by_index
@@ -77,7 +77,7 @@ def find(conn: Connection, delivery_id: int) -> tuple[Delivery, list[Attempt]]:
         raise MonitorError(f"there is no delivery {delivery_id}", "see: monitor-cli delivery list")
     a = attempt.c
     columns = (a.started_at, a.duration_ms, a.http_status, a.error, a.response)
-    attempts = conn.execute(select(*columns).where(a.delivery_id == delivery_id).order_by(a.id))
+    attempts = conn.execute(select(*columns).where(a.delivery_id == delivery_id).order_by(a.started_at, a.id))
     return found[0], [Attempt(*row) for row in attempts]
 
 
@@ -119,11 +119,13 @@ def _read(conn: Connection, query: Select[Any]) -> list[Delivery]:
 
 
 def _attempts(conn: Connection, ids: Sequence[int]) -> tuple[dict[int, int], dict[int, AnyRow]]:
-    """By delivery: how many attempts it has, and the last one's id, http_status and error."""
+    """By delivery: how many attempts it has, and the last one's http_status and error. A late one, appended after its
+    delivery had passed to another worker, is the last only where there is no other."""
     counts: dict[int, int] = {}
     last: dict[int, AnyRow] = {}
     for some in chunks(ids):
-        counted = select(attempt.c.delivery_id, func.count(), func.max(attempt.c.id))
+        newest_id = func.coalesce(func.max(case((attempt.c.late == 0, attempt.c.id))), func.max(attempt.c.id))
+        counted = select(attempt.c.delivery_id, func.count(), newest_id)
         rows = conn.execute(counted.where(among(attempt.c.delivery_id, some)).group_by(attempt.c.delivery_id)).all()
         counts |= {row[0]: row[1] for row in rows}
         columns = (attempt.c.delivery_id, attempt.c.http_status, attempt.c.error)
