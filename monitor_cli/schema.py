@@ -199,9 +199,10 @@ owed = _table(
     Column("wanted", Id, nullable=False),
     Column("told", Id, nullable=False),
     Column("told_type", Exact(20)),  # NULL: unknown
-    Column("unsure", SmallInteger, nullable=False, server_default="0"),
+    Column("unsure", SmallInteger, nullable=False, server_default="0"),  # 1: may believe another type; or REPLAYED
     Column("owed_since_at", Millis, nullable=False),
 )
+REPLAYED = 2  # owed.unsure: a person wants it sent again, and no claim has taken that up yet
 delivery = _table(
     "delivery",
     Column("id", Id, primary_key=True, autoincrement=True),

@@ -170,9 +170,14 @@ def _entries(tellings: Sequence[Telling]) -> list[Entry]:
 
 
 def _webhook_id(claimed: Claimed, tellings: Sequence[Telling], listed: Sequence[Entry], at: int | None = None) -> str:
-    """The same content of the same delivery has the same id; equal content of a later change has another."""
+    """The same content of the same delivery has the same id; equal content of a later change has another, also where
+    that change is not planned yet."""
     # A database that is made anew counts its deliveries from 1 again: when this one was made tells them apart.
     parts = [str(claimed.id), str(claimed.created_at), *([] if at is None else [str(at)])]
+    if claimed.flagged and any(t.owed.unit in claimed.flagged for t in tellings):
+        # What is told may be a change that `wanted` does not count yet: other changes may follow under the same count,
+        # and then this content again, which would be no repetition.
+        parts.append(str(claimed.now))
     for owed, _, _ in tellings:
         parts += (str(owed.unit.channel_id), *owed.unit.region, str(owed.wanted))
     for region, kind, numbers in listed:

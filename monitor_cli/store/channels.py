@@ -39,13 +39,23 @@ def whole_numbers(conn: Connection, account_id: int, channel_id: int, count: int
 
 def types_of(conn: Connection, channel_ids: Collection[int]) -> dict[Unit, Type | None]:
     """The present type of every unit on these channels; None where no server there has a known one."""
+    return types_and_flags(conn, channel_ids)[0]
+
+
+def types_and_flags(conn: Connection, channel_ids: Collection[int]) -> tuple[dict[Unit, Type | None], frozenset[Unit]]:
+    """The same, and the units with a flagged server: their type may be that of a change which is not planned yet. Of
+    one instant, each server's type and flag come from one row."""
     types: dict[Unit, Type | None] = {}
-    columns = (monitor.c.channel_id, monitor.c.region, monitor.c.region_code, monitor.c.final_status)
+    flagged: set[Unit] = set()
+    m = monitor.c
+    columns = (m.channel_id, m.region, m.region_code, m.final_status, m.status_report)
     for some in chunks(channel_ids):
-        for channel_id, region, region_code, final in conn.execute(
-            select(*columns).where(among(monitor.c.channel_id, some))
+        for channel_id, region, region_code, final, flag in conn.execute(
+            select(*columns).where(among(m.channel_id, some))
         ):
             unit, kind = Unit(channel_id, Region.of(region, region_code)), Type.read(final)
             known = types.get(unit)
             types[unit] = kind if known is None or (kind is not None and kind > known) else known
-    return types
+            if flag == 1:
+                flagged.add(unit)
+    return types, frozenset(flagged)

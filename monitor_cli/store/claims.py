@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, and_, func, not_, select, text, tuple_, update
 
 from monitor_cli.dialect import among, by_index, ids_parameter, is_mysql, joined_lines, now_ms, whole_rows
-from monitor_cli.schema import callback, delivery, number, owed, subscription
-from monitor_cli.store.channels import chunks, types_of, whole_numbers
+from monitor_cli.schema import REPLAYED, callback, delivery, number, owed, subscription
+from monitor_cli.store.channels import chunks, types_and_flags, whole_numbers
 from monitor_cli.types import Region, Type, Unit
 
 UNSUBSCRIBED_PAUSE_MS = 60_000
@@ -71,6 +71,7 @@ class Claimed(NamedTuple):
     types: Mapping[Unit, Type | None]
     numbers: Mapping[int, tuple[str, ...]]  # channel: the account's numbers on it
     now: int
+    flagged: frozenset[Unit] = frozenset()  # units whose type may be that of a change which `wanted` does not count yet
 
 
 class _Stored(NamedTuple):
@@ -177,7 +178,7 @@ def claim(
     rows = _park(conn, rows, now)
     owed_units = _owed_units(conn, [row.callback_id for row in rows])
     # Types after the claim and after what is owed: the newest truth, never older than the changes counted in wanted.
-    types = types_of(conn, {o.unit.channel_id for units in owed_units.values() for o in units})
+    types, flagged = types_and_flags(conn, {o.unit.channel_id for units in owed_units.values() for o in units})
     wanting = {cb for cb, units in owed_units.items() if any(needs(o, types.get(o.unit)) for o in units)}
     accounts = {row.callback_id: row.of.account_id for row in rows if row.of and row.callback_id in wanting}
     numbers, complete = _numbers(conn, accounts, max_numbers)
@@ -197,6 +198,7 @@ def claim(
             types,
             numbers.get(row.callback_id, {}),
             now,
+            flagged,
         )
         for row in rows
         if row.of
@@ -312,6 +314,7 @@ def _free(conn: Connection, ids: Sequence[int], due_at: int | None) -> None:
 
 
 def _owed_units(conn: Connection, callback_ids: Sequence[int]) -> dict[int, tuple[OwedUnit, ...]]:
+    """What is owed; what a person wants again is taken up with it: from here on a 2xx to this claim answers it."""
     columns = (
         owed.c.callback_id,
         owed.c.channel_id,
@@ -323,9 +326,15 @@ def _owed_units(conn: Connection, callback_ids: Sequence[int]) -> dict[int, tupl
     )
     query = select(*columns).where(among(owed.c.callback_id, callback_ids), owed.c.wanted > owed.c.told)
     units: dict[int, list[OwedUnit]] = {}
+    replayed: set[int] = set()
     for callback_id, channel_id, region, region_code, wanted, told_type, unsure in whole_rows(conn, query):
+        if unsure == REPLAYED:
+            replayed.add(callback_id)
         unit = Unit(channel_id, Region(region, region_code))
         units.setdefault(callback_id, []).append(OwedUnit(unit, wanted, Type.read(told_type), bool(unsure)))
+    if replayed:
+        waiting = (among(owed.c.callback_id, replayed), owed.c.unsure == REPLAYED)
+        conn.execute(update(owed).where(*waiting).values(unsure=1))
     return {callback_id: tuple(sorted(found)) for callback_id, found in units.items()}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy import ColumnElement, Connection, Insert, case, delete, insert, literal, literal_column, select, update
 
 from monitor_cli.dialect import among, greatest, now_ms, upsert
-from monitor_cli.schema import callback, delivery, number, owed
+from monitor_cli.schema import REPLAYED, callback, delivery, number, owed
 from monitor_cli.store import leases
 from monitor_cli.store.channels import chunks, types_of
 from monitor_cli.types import Region, Type, Unit
@@ -50,7 +50,9 @@ def rearm(conn: Connection, callback_id: int, *, wait: bool = False) -> None:
 
 
 def subscribed(conn: Connection, account_id: int) -> None:
-    """Owe an account that subscribed again whatever differs from what its callbacks were told last."""
+    """Owe an account that subscribed again whatever differs, or may differ, from what its callbacks were told last.
+    What was owed before is owed once more, whatever it is: a request that is in flight now may tell a type from before
+    the changes that nobody was owed, and its answer must not count for these."""
     leases.alone(conn, leases.CONCERNED)
     callbacks = conn.execute(
         select(callback.c.id).where(callback.c.account_id == account_id).with_for_update()
@@ -59,7 +61,10 @@ def subscribed(conn: Connection, account_id: int) -> None:
     types = types_of(conn, set(conn.execute(channels).scalars()))
     for callback_id in list(callbacks):
         conn.execute(select(delivery.c.id).where(delivery.c.open_callback_id == callback_id).with_for_update())
-        for unit in _differing(conn, callback_id, types):
+        differing = _differing(conn, callback_id, types)
+        was_owed = (owed.c.callback_id == callback_id, owed.c.wanted > owed.c.told)
+        conn.execute(update(owed).where(*was_owed).values(wanted=owed.c.wanted + 1))
+        for unit in differing:
             conn.execute(
                 update(owed)
                 .where(
@@ -87,7 +92,7 @@ def replay(conn: Connection, units: Mapping[int, Collection[Unit]]) -> None:
         _opening(conn),
         [{"callback_id": i, "open_callback_id": i, "state": "open", "created_at": now, "due_at": now} for i in ids],
     )
-    again = {"wanted": 1, "told": 0, "owed_since_at": now, "unsure": 1}
+    again = {"wanted": 1, "told": 0, "owed_since_at": now, "unsure": REPLAYED}
     conn.execute(
         _wanting(conn),
         [
@@ -117,7 +122,7 @@ def _opening(conn: Connection) -> Insert:
 
 
 def _wanting(conn: Connection) -> Insert:
-    """Want a unit told once more, even if its type is the one told last."""
+    """Want a unit told once more, even if its type is the one told last, and whatever is in flight now."""
     return upsert(
         conn,
         owed,
@@ -125,7 +130,7 @@ def _wanting(conn: Connection) -> Insert:
         lambda new, old: {  # in this order: MySQL sees the columns that were set before
             "owed_since_at": case((old.c.wanted > old.c.told, old.c.owed_since_at), else_=new.owed_since_at),
             "wanted": old.c.wanted + _ONE,
-            "unsure": _ONE,
+            "unsure": literal_column(str(REPLAYED)),
         },
     )
 
@@ -150,10 +155,11 @@ def forget(conn: Connection, callback_ids: Collection[int]) -> None:
 
 
 def _differing(conn: Connection, callback_id: int, types: dict[Unit, Type | None]) -> Sequence[Unit]:
-    columns = (owed.c.channel_id, owed.c.region, owed.c.region_code, owed.c.told_type)
+    """What is not owed, and of another type than the customer believes or may believe."""
+    columns = (owed.c.channel_id, owed.c.region, owed.c.region_code, owed.c.told_type, owed.c.unsure)
     told = select(*columns).where(owed.c.callback_id == callback_id, owed.c.wanted == owed.c.told)
     units = [
-        (Unit(channel_id, Region(region, region_code)), Type.read(told_type))
-        for channel_id, region, region_code, told_type in conn.execute(told)
+        (Unit(channel_id, Region(region, region_code)), Type.read(told_type), unsure)
+        for channel_id, region, region_code, told_type, unsure in conn.execute(told)
     ]
-    return [unit for unit, kind in units if types.get(unit) is not None and types[unit] is not kind]
+    return [unit for unit, kind, unsure in units if types.get(unit) is not None and (unsure or types[unit] is not kind)]

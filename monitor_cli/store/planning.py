@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Select, and_, case, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, insert, literal, select, update
 
 from monitor_cli.db import AnyRow
 from monitor_cli.dialect import greatest, now_ms, upsert
@@ -236,7 +236,15 @@ def _open_deliveries(conn: Connection, token: str, now: int) -> None:
     )
 
 
+def _as_opened(conn: Connection, now: int) -> tuple[ColumnElement[bool], ...]:
+    """As _open_deliveries leaves it. (One that waits for a retry was tried; one that is due already was so before.)"""
+    return delivery.c.due_at == greatest(conn, literal(now), delivery.c.not_before), delivery.c.attempts == 0
+
+
 def _owe_units(conn: Connection, token: str, now: int) -> None:
+    """To those whose delivery _open_deliveries has just made due, and has locked with that: whom a plan concerns, other
+    programs may change at any time. An open delivery alone would not do: what is owed by another one's plan may be
+    settled, and that delivery closed, before this commit."""
     key = ("callback_id", "channel_id", "region", "region_code")
     chosen = _concerned(
         token,
@@ -248,7 +256,7 @@ def _owe_units(conn: Connection, token: str, now: int) -> None:
         literal(0),
         plan.c.before_type,
         literal(now),
-    )
+    ).join(delivery, and_(delivery.c.open_callback_id == callback.c.id, *_as_opened(conn, now)))
     conn.execute(
         upsert(
             conn,

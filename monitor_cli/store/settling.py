@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, bindparam, case, literal, select, text, update
 
 from monitor_cli.dialect import among, by_index, insert_rows, is_mysql, now_ms, whole_rows
-from monitor_cli.schema import attempt, callback, delivery, owed
+from monitor_cli.schema import REPLAYED, attempt, callback, delivery, owed
 from monitor_cli.types import Type, Unit
 
 LOCAL_PAUSE_MS = 5_000
@@ -141,9 +141,11 @@ def _append_attempts(conn: Connection, settlements: Iterable[Settlement], mine: 
 
 def _write_owed(conn: Connection, settlements: Sequence[Settlement]) -> None:
     told = [(s.callback_id, t) for s in settlements for t in s.told]
+    # A replay that came after the claim is not answered by it: the next claim takes it up.
     _update_owed(
         conn,
-        "told = {new}told, told_type = {new}told_type, unsure = 0",
+        "told = {new}told, told_type = {new}told_type, "
+        f"unsure = CASE WHEN unsure = {REPLAYED} THEN {REPLAYED} ELSE 0 END",
         [(cb, t.unit, t.wanted, t.type.word) for cb, t in told if t.type is not None],
     )
     _update_owed(conn, "told = {new}told", [(cb, t.unit, t.wanted, None) for cb, t in told if t.type is None])
