@@ -207,6 +207,8 @@ def test_wrong_usage_as_json_is_one_line(lite: Cli) -> None:
         ["server", "import", "/nonexistent.csv"],
         ["account", "remove", "nobody"],
         ["db", "downgrade"],
+        ["callback", "replay", "--since", "2h", "--until", "3h"],
+        ["delivery", "list", "--since", "2h", "--until", "3h"],
     ],
 )
 def test_wrong_usage_is_2(lite: Cli, args: list[str]) -> None:

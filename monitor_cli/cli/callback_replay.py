@@ -10,7 +10,7 @@ import click
 
 from monitor_cli.cli.completing import complete_account, complete_callback
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.cli.inputs import ID, progress, read_time, reads
+from monitor_cli.cli.inputs import ID, check_window, progress, read_time, reads
 from monitor_cli.cli.output import print_rows
 from monitor_cli.store import replays
 from monitor_cli.store.replays import Chosen
@@ -43,6 +43,7 @@ def command(app: App, /, dry_run: bool, **options: Any) -> None:
     """
     if not any(value not in (None, False) for value in options.values()):
         raise click.UsageError("say what to send again: --callback, --account, --since, --until or --failed")
+    check_window(options["since_at"], options["until_at"])
     totals = _Totals()
     with app.database.read() as conn:
         wanted = replays.selection(conn, **options)

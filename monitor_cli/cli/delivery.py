@@ -9,7 +9,7 @@ import click
 
 from monitor_cli.cli.completing import complete_account, complete_callback
 from monitor_cli.cli.context import App, pass_app
-from monitor_cli.cli.inputs import ID, WholeNumber, read_time, reads
+from monitor_cli.cli.inputs import ID, WholeNumber, check_window, read_time, reads
 from monitor_cli.cli.output import json_option, print_json, print_record, print_rows
 from monitor_cli.store import deliveries
 from monitor_cli.store.deliveries import Attempt, Choice, Delivery
@@ -52,6 +52,7 @@ def list_(app: App, /, as_json: bool, limit: int, **choice: Any) -> None:
     Example:  monitor-cli delivery list --callback 3 --since 2h
     """
     chosen = Choice(**choice)
+    check_window(chosen.since_at, chosen.until_at)
     if chosen.state in ("done", "failed") and chosen[:2] == (None, None) and chosen.since_at is None:
         until = int(time.time() * 1000) if chosen.until_at is None else chosen.until_at
         chosen = chosen._replace(since_at=until - _LOOKED_BACK_MS)

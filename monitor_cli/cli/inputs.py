@@ -44,6 +44,12 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _AGO = re.compile(rf"([0-9]{{1,9}})([{''.join(_SECONDS)}])")
 
 
+def check_window(since_at: int | None, until_at: int | None) -> None:
+    """Raises UsageError where no time can be from `--since` until `--until`: both were given, the wrong way round."""
+    if since_at is not None and until_at is not None and since_at > until_at:
+        raise UsageError("the window is empty: --since is after --until")
+
+
 def read_time(text: str, zone: tzinfo = UTC) -> int:
     """Reads a point in time, for `reads`: ISO 8601 (in `zone` where it names none), or how long ago: 90m, 2h, 7d. Gives
     milliseconds since 1970."""

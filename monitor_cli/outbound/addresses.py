@@ -84,6 +84,9 @@ _WRAPPED = tuple(
     ]
 )
 
+WHOSE = "which networks may be reached is the operator's to say, with allow_networks and deny_networks"
+"""The hint beside a refusal."""
+
 
 @dataclass(frozen=True)
 class Policy:

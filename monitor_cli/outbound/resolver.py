@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from monitor_cli.errors import MonitorError, OutsideError
-from monitor_cli.outbound.addresses import Policy, refusal
+from monitor_cli.outbound.addresses import WHOSE, Policy, refusal
 from monitor_cli.outbound.url import RefusedURL, Target
 
 PER_ACCOUNT = 4
@@ -249,10 +249,7 @@ def judged_addresses(target: Target, answers: Iterable[str], policy: Policy) -> 
     addresses = list(dict.fromkeys(answers))
     for address in addresses:
         if reason := refusal(address, policy):
-            raise RefusedURL(
-                f"the URL is refused: {target.host} resolves to an address that is: {reason}",
-                "the operator can permit a network with allow_networks",
-            )
+            raise RefusedURL(f"the URL is refused: {target.host} resolves to an address that is: {reason}", WHOSE)
     return addresses
 
 

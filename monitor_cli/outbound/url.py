@@ -14,7 +14,7 @@ from functools import cached_property, lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from monitor_cli.errors import UsageError
-from monitor_cli.outbound.addresses import Policy, refusal
+from monitor_cli.outbound.addresses import WHOSE, Policy, refusal
 
 URL_LIMIT = 8000
 """The longest URL, in characters: of a template as configured, and of a request as sent (SPEC 7)."""
@@ -75,7 +75,7 @@ def check_url(url: str, policy: Policy) -> Target:
 def judge_target(target: Target, policy: Policy) -> None:
     """Raise RefusedURL where the target is an IP address that is refused."""
     if target.address and (reason := refusal(target.address, policy)):
-        raise RefusedURL(f"the URL is refused: {reason}", "the operator can permit a network with allow_networks")
+        raise RefusedURL(f"the URL is refused: {reason}", WHOSE)
 
 
 def split_url(url: str) -> tuple[Target, str]:
