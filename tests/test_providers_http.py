@@ -118,15 +118,15 @@ def test_cachet_in_pages_behind_a_proxy(status_page: StatusPage) -> None:
     entries = [pages._component_v2(n, 1) for n in range(1, count + 1)]
     for n in range(3):
         data = pages.cachet_v2(entries[n * 20 : n * 20 + 20], n + 1, 3)
-        status_page.serve("/api/v1/components" + (f"?per_page=100&page={n + 1}" if n else ""), data)
+        status_page.serve("/api/v1/components" + (f"?per_page=100&sort=id&page={n + 1}" if n else ""), data)
     found = read(Source(name="s", url=status_page.url("/"), provider="cachet"))
     assert [c.id for c in found] == [str(n) for n in range(1, count + 1)]
     asked = [request.target for request in status_page.requests]
     assert asked[:4] == [
         "/api/v1/components",
-        "/api/v1/components?per_page=100",
-        "/api/v1/components?per_page=100&page=2",
-        "/api/v1/components?per_page=100&page=3",
+        "/api/v1/components?per_page=100&sort=id",
+        "/api/v1/components?per_page=100&sort=id&page=2",
+        "/api/v1/components?per_page=100&sort=id&page=3",
     ]
 
 
@@ -144,7 +144,7 @@ def test_cachet_whose_pages_have_no_end(status_page: StatusPage) -> None:
 
 def test_cachet_whose_second_page_is_missing_changes_nothing(status_page: StatusPage) -> None:
     status_page.serve("/api/components", pages.CACHET_V3_FIRST)
-    status_page.serve("/api/components?per_page=100&page=2", status=500)
+    status_page.serve("/api/components?per_page=100&sort=id&page=2", status=500)
     with pytest.raises(SourceError, match="answered HTTP 500"):
         read(Source(name="s", url=status_page.url("/"), provider="cachet"))
 
@@ -209,8 +209,12 @@ def test_a_kuma_page_that_does_not_exist(status_page: StatusPage, provider: str)
     with pytest.raises(SourceError, match=r"/api/status-page/typo: there is no status page 'typo'"):
         read(Source(name="s", url=status_page.url("/status/typo"), provider=provider))
     status_page.serve("/api/status-page/typo", status=503)
-    with pytest.raises(SourceError, match=r"/api/status-page/typo: answered HTTP 503"):
+    asks = r" \(and there are no beats: is there a status page 'typo'\?\)"
+    with pytest.raises(SourceError, match=r"/api/status-page/typo: answered HTTP 503[^(]*" + asks):
         read(Source(name="s", url=status_page.url("/status/typo"), provider=provider))
+    status_page.serve("/api/status-page/typo", b"", delay=5)
+    with pytest.raises(SourceError, match=r"/api/status-page/typo: not read within 1 s" + asks):
+        read(Source(name="s", url=status_page.url("/status/typo"), provider=provider, timeout=1))
     status_page.serve("/api/status-page/typo", {**pages.KUMA_PAGE, "publicGroupList": []})
     assert read(Source(name="s", url=status_page.url("/status/typo"), provider=provider)) == []
 
@@ -228,9 +232,17 @@ def test_a_number_too_long_is_told_in_our_words(status_page: StatusPage) -> None
     assert caught.value.message == f"{url}: the answer is not JSON that can be read (a number is too long)"
 
 
-def test_a_kuma_that_shows_no_page(status_page: StatusPage) -> None:
-    status_page.serve("/api/entry-page", {"type": "entryPage", "entryPage": "dashboard"})
-    with pytest.raises(NotThere, match="shows no status page of Uptime Kuma: give the address of one"):
+@pytest.mark.parametrize("provider", ["auto", "uptime-kuma"])
+@pytest.mark.parametrize("entry", ["dashboard", None])
+def test_a_kuma_that_shows_no_page(status_page: StatusPage, provider: str, entry: str | None) -> None:
+    status_page.serve("/api/entry-page", {"type": "entryPage", "entryPage": entry})
+    with pytest.raises(SourceError, match="shows no status page of Uptime Kuma: give the address of one"):
+        read(Source(name="s", url=status_page.url("/"), provider=provider))
+
+
+def test_an_entry_that_is_no_kuma(status_page: StatusPage) -> None:
+    status_page.serve("/api/entry-page", {"message": "hello"})
+    with pytest.raises(NotThere, match="shows no status page of Uptime Kuma"):
         read(Source(name="s", url=status_page.url("/"), provider="uptime-kuma"))
 
 

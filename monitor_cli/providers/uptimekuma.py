@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from monitor_cli.errors import SourceError
 from monitor_cli.providers.shape import (
+    Found,
     Get,
     NotThere,
     ShapeError,
@@ -39,6 +41,7 @@ _STATUS = {
 }
 _NOTHING = "no beats"
 _ADDRESS = re.compile(r"(?P<base>.*?)/(?:api/status-page/heartbeat|api/status-page|status)/(?P<slug>[^/]+)/?")
+_ENTRIES = ("entryPage", "statusPageMatchedDomain", "setup-database")
 _DEFAULT = re.compile(r"(?P<base>.*?)/(?:status|status-page)/?")
 
 
@@ -62,21 +65,33 @@ def fetch(url: str, get: Get) -> list[Any]:
     if not recognises(beats):
         return [beats]
     address = f"{site}{_API}{slug.lower()}"
-    # Of a slug that no page has, the beats are an empty list all the same: then the page itself must tell.
-    page = optional([address], get) if beats.get("heartbeatList") else where_there([address], get)
-    if page is None and not beats.get("heartbeatList"):
-        raise ShapeError(f"there is no status page {text(slug)!r}", address)
+    page = optional([address], get) if beats.get("heartbeatList") else _without_beats(slug, address, get)
     return [beats, page.document] if page and recognises(page.document) else [beats]
 
 
+def _without_beats(slug: str, address: str, get: Get) -> Found:
+    """The page whose list of beats is empty, which that of a slug without a page is too: only the page itself tells.
+    Raises SourceError; to the wrong slug version 1 and the first of version 2 give no answer at all."""
+    try:
+        page = where_there([address], get)
+    except SourceError as error:
+        raise SourceError(f"{error.message} (and there are no beats: is there a status page {text(slug)!r}?)") from None
+    if page is None:
+        raise ShapeError(f"there is no status page {text(slug)!r}", address)
+    return page
+
+
 def _of_host(host: str, get: Get) -> str:
-    """The slug of the page that a host shows."""
-    entry = get(f"{host}/api/entry-page")
-    slug = text(inner({"entry": entry}, "entry").get("statusPageSlug"))
-    page = text(inner({"entry": entry}, "entry").get("entryPage"))
+    """The slug of the page that a host shows. Raises NotThere where it is no Uptime Kuma's, ShapeError where that one
+    shows something else."""
+    address = f"{host}/api/entry-page"
+    entry = inner({"entry": get(address)}, "entry")
+    slug, page = text(entry.get("statusPageSlug")), text(entry.get("entryPage"))
     if not slug and page.startswith("statusPage-"):
         slug = page.removeprefix("statusPage-")
     if not re.fullmatch(r"[\w-]+", slug):
+        if entry.get("type") in _ENTRIES:
+            raise ShapeError("it shows no status page of Uptime Kuma: give the address of one", address)
         raise NotThere(f"{urlsplit(host).netloc}: shows no status page of Uptime Kuma: give the address of one")
     return slug
 
