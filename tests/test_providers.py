@@ -214,6 +214,51 @@ def test_a_page_without_components_yet_is_no_other_shape() -> None:
             assert (found.provider, list(found.components)) == (name, [])
 
 
+def test_a_cachet_3_component_without_a_status_is_unknown() -> None:
+    """The column may be null: so it is of one that was made through the API without a status."""
+    components = {"data": [pages._component_v3(1, 1), pages._component_v3(2, 1), pages._component_v3(3, 1)]}
+    components["data"][1]["attributes"]["status"] = {"human": None, "value": None}
+    components["data"][2]["attributes"]["status"] = None
+    found = providers.read_documents("auto", [components]).components
+    assert [(c.id, c.word, c.type, c.known) for c in found] == [
+        ("1", "operational", Type.OPERATIONAL, True),
+        ("2", "unknown", Type.WARNING, True),
+        ("3", "unknown", Type.WARNING, True),
+    ]
+
+
+def test_a_cachet_3_that_lists_no_latest_status_is_read_as_its_page_shows_it() -> None:
+    """There the newest open incident's status of the component counts; one that is over says nothing, and of a
+    component whose newest incident is over an older one's is not in the document."""
+    components = {"data": [pages._component_v3(n, own) for n, own in enumerate((1, 1, 1, 4, 1), 1)]}
+    components["data"].append(pages._component_v3(6, 1, 1))
+    incidents = {
+        "data": [
+            pages._incident_v3(9, 1, "Calls fail", 1, 4, 5, 6),
+            pages._incident_v3(8, 4, "Over", 2, 3),
+            pages._incident_v3(7, 2, "Older", 1, 3),
+        ],
+        "included": [
+            *(pages._component_v3(n, 1, pivot=_pivot(code)) for n, code in ((1, 4), (4, 1), (6, 4), (2, 4), (3, 3))),
+            pages._component_v3(5, 1),
+            {"id": "1", "type": "users", "attributes": {"pivot": _pivot(2)}},
+        ],
+    }
+    found = providers.read_documents("cachet", [components, incidents]).components
+    assert [(c.id, c.word, c.incident and c.incident.title) for c in found] == [
+        ("1", "major_outage", "Calls fail"),
+        ("2", "operational", None),
+        ("3", "operational", "Older"),
+        ("4", "operational", "Calls fail"),
+        ("5", "operational", "Calls fail"),
+        ("6", "operational", "Calls fail"),
+    ]
+
+
+def _pivot(code: int) -> dict[str, Any]:
+    return {"component_status": {"human": "Wie", "value": code}}
+
+
 def test_incidents_of_an_early_cachet_2_give_titles() -> None:
     """Each has a scheduled_at before 2.4, and a status of 0 where it is one for the future."""
     early = {"visible": 1, "message": "m", "scheduled_at": "2015-08-01 12:00:00", "deleted_at": None}

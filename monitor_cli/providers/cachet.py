@@ -2,7 +2,8 @@
 incidents beside them.
 
 A component has a number for its status, in old versions as text; its word here is the name of Cachet's constant.
-Version 3's `latest_status` takes open incidents into account, as its page does. Both after Cachet's own source.
+Version 3's page shows what the newest open incident says of a component before the component's own status: that is
+`latest_status`, or where a release does not list it, what that incident has. After Cachet's own source.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ _STATUS = {
     5: ("unknown", Type.WARNING),
     6: ("under_maintenance", Type.WARNING),
 }
+_UNKNOWN = 5
 _SCHEDULED, _FIXED = 0, 4
 _KINDS_V3 = ("components", "incidents", "schedules", "componentGroups")
 _FALSE: tuple[Any, ...] = (False, 0, "0", "false")
@@ -68,10 +70,13 @@ def fetch(url: str, get: Get) -> list[Any]:
 def _pages(first: Found, get: Get) -> list[Any]:
     if not _next(first.document):
         return [first.document]
-    try:  # in pages of 100, since many installations count requests
-        larger = get(with_query(first.address, per_page=_AT_ONCE))
+    # In pages of 100, since many installations count requests; and by id: without an order PostgreSQL gives them as it
+    # finds them, so that a component may be on two pages, and another one on none.
+    in_order = with_query(first.address, per_page=_AT_ONCE, sort="id")
+    try:
+        larger = get(in_order)
         if recognises(larger):
-            first = Found(with_query(first.address, per_page=_AT_ONCE), larger)
+            first = Found(in_order, larger)
     except SourceError:
         pass
     pages, seen, address = [first.document], {first.address}, first.address
@@ -134,7 +139,8 @@ def parse(documents: Sequence[Any]) -> list[Component]:
     if entries and not components:
         raise ShapeError(f"it has no list of components: give the page's {_V2} (Cachet 3: {_V3})")
     incidents = dict(_incidents([entry for entry in entries if not _is_component(entry)]))
-    read = [_component(entry, place, incidents) for place, entry in enumerate(components, 1) if _enabled(entry)]
+    shown = {key: code for document in documents for key, code in _shown(document)}
+    read = [_component(entry, place, incidents, shown) for place, entry in enumerate(components, 1) if _enabled(entry)]
     return worst_of_each(read)
 
 
@@ -164,10 +170,15 @@ def _enabled(entry: dict[str, Any]) -> bool:
     return _attributes(entry).get("enabled") not in _FALSE
 
 
-def _component(entry: dict[str, Any], place: int, incidents: dict[str, Incident]) -> Component:
+def _component(entry: dict[str, Any], place: int, incidents: dict[str, Incident], shown: dict[str, int]) -> Component:
     what, own = f"component {place} of its list", _attributes(entry)
     key = identity(entry, "id", what)
-    code = _code_v3(own) if own is not entry else number(own.get("status"))
+    if own is entry:
+        code = number(own.get("status"))
+    elif (code := _code_v3(own)) is None and _is_null(own.get("status", "")):
+        code = _UNKNOWN  # made through the API without one
+    if own is not entry and "latest_status" not in own:
+        code = shown.get(key, code)
     if code is None:
         raise ShapeError(f"{what} has no status that is a number")
     if code in _STATUS:
@@ -184,6 +195,26 @@ def _code_v3(own: dict[str, Any]) -> int | None:
         if (code := number(value.get("value") if isinstance(value, dict) else value)) is not None:
             return code
     return None
+
+
+def _is_null(status: Any) -> bool:
+    return status is None or (isinstance(status, dict) and status.get("value", "") is None)
+
+
+def _shown(document: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """For each component id the status that the newest incident naming it gives it, where that one is open. What an
+    incident includes is there once, as the first in the list has it, and the newest comes first."""
+    newest: dict[str, dict[str, Any]] = {}
+    for entry in _data(document):
+        if entry.get("type") == "incidents":
+            for component in inner_objects(inner(inner(entry, "relationships"), "components"), "data"):
+                newest.setdefault(inner_key(component, "id"), _attributes(entry))
+    for component in inner_objects(document, "included"):
+        key = inner_key(component, "id")
+        if component.get("type") == "components" and _code_v3(newest.get(key, {})) not in (None, _FIXED):
+            given = inner(inner(inner(component, "attributes"), "pivot"), "component_status")
+            if (code := number(given.get("value"))) is not None:
+                yield key, code
 
 
 def _incidents(entries: list[dict[str, Any]]) -> Iterator[tuple[str, Incident]]:

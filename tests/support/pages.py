@@ -310,7 +310,7 @@ CACHET_V2 = Page(
     {
         "/api/v1/components": CACHET_V2_FIRST,
         "/api/v1/components?page=2": CACHET_V2_SECOND,
-        "/api/v1/components?per_page=100&page=2": CACHET_V2_SECOND,
+        "/api/v1/components?per_page=100&sort=id&page=2": CACHET_V2_SECOND,
         "/api/v1/incidents": CACHET_V2_INCIDENTS,
     },
     [CACHET_V2_FIRST, CACHET_V2_SECOND, CACHET_V2_INCIDENTS],
@@ -370,7 +370,7 @@ CACHET_V3 = Page(
     {
         "/api/components": CACHET_V3_FIRST,
         "/api/components?page=2": CACHET_V3_SECOND,
-        "/api/components?per_page=100&page=2": CACHET_V3_SECOND,
+        "/api/components?per_page=100&sort=id&page=2": CACHET_V3_SECOND,
         "/api/incidents": CACHET_V3_INCIDENTS,
     },
     [CACHET_V3_FIRST, CACHET_V3_SECOND, CACHET_V3_INCIDENTS],
