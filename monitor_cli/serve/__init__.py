@@ -30,13 +30,14 @@ from monitor_cli.config import Settings
 from monitor_cli.logs import configure_logging
 from monitor_cli.serve.counting import take_directory
 from monitor_cli.serve.gateway import Gateway
-from monitor_cli.serve.listening import take_port, take_socket
+from monitor_cli.serve.listening import Place, take_port, take_socket
 
 HEADER_SECONDS = 10  # for a request's head to arrive, and for a connection to stay idle
 HEAD_BYTES = 64 * 1024
 STOP_SECONDS = 30  # for requests in flight when asked to stop; a query ends within 10
 _MAX_CONNECTIONS = 8192  # for each worker: granian counts idle and dripping ones too
 _STOPS = {signal.SIGTERM, signal.SIGINT}
+_LOOK_SECONDS = 0.02  # between looks whether a worker listens
 _START_SECONDS = 1.0  # from loading the application until granian waits for signals, amply
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _SPARE_FILES = 64  # for the database, logs and libraries
@@ -57,7 +58,7 @@ def run(
     workers: int = 1,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight. `started` is told the address (port 0 takes a free
-    one). Raises MonitorError where it cannot be listened on."""
+    one) when connections are taken there. Raises MonitorError where it cannot be listened on."""
     with ExitStack() as held:
         place = take_socket(unix_socket, held) if unix_socket else take_port(host, port, held)
         counted = take_directory(held)
@@ -81,9 +82,21 @@ def run(
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_SECONDS,
         )
-        server.on_startup(lambda: started(place.shown))
+        server.on_startup(lambda: _tell_once_it_listens(place, started))
         _hold_signals_over_forks()
         server.serve(target_loader=partial(_load, settings, os.getpid(), counted), wrap_loader=False)
+
+
+def _tell_once_it_listens(place: Place, started: Callable[[str], None]) -> None:
+    """Workers listen a moment after they are started, and who reads the address connects at once."""
+
+    def wait() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # they are for the main thread, which waits for them
+        while not place.takes_connections():
+            time.sleep(_LOOK_SECONDS)
+        started(place.shown)
+
+    threading.Thread(target=wait, name="started", daemon=True).start()
 
 
 def _connections() -> int:

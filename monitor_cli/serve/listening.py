@@ -18,10 +18,20 @@ SOCKET_MODE = 0o660  # its owner and group: the proxy in front is in one of them
 
 @dataclass(frozen=True)
 class Place:
-    """Where to listen, as granian is told it (`options`) and as people are (`shown`)."""
+    """Where to listen, as granian is told it (`options`), as people are (`shown`), and as a socket is (`address`)."""
 
     options: dict[str, Any]
     shown: str
+    family: socket.AddressFamily
+    address: Any
+
+    def takes_connections(self) -> bool:
+        """Whether a worker listens by now."""
+        with suppress(OSError), socket.socket(self.family, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            probe.connect(self.address)
+            return True
+        return False
 
 
 def take_port(host: str, port: int, held: ExitStack) -> Place:
@@ -44,7 +54,8 @@ def take_port(host: str, port: int, held: ExitStack) -> Place:
             f"cannot listen on {host} port {port}: {reason}", "choose another --host or --port"
         ) from None
     name, number = bound[0], bound[1]
-    return Place({"address": name, "port": number}, f"http://{f'[{name}]' if ':' in name else name}:{number}/v1/")
+    shown = f"http://{f'[{name}]' if ':' in name else name}:{number}/v1/"
+    return Place({"address": name, "port": number}, shown, family, bound)
 
 
 def take_socket(path: str, held: ExitStack) -> Place:
@@ -61,7 +72,7 @@ def take_socket(path: str, held: ExitStack) -> Place:
             f"cannot listen on the unix socket {file}: {error.strerror or error}", "choose another --unix-socket"
         ) from None
     held.callback(_remove, file)
-    return Place({"uds": file, "uds_permissions": SOCKET_MODE}, f"unix:{file}")
+    return Place({"uds": file, "uds_permissions": SOCKET_MODE}, f"unix:{file}", socket.AF_UNIX, str(file))
 
 
 def _check(file: Path) -> None:
