@@ -365,6 +365,25 @@ def test_a_broken_source_changes_nothing(
     cli("--config", str(config), "incident-sync").quiet()
 
 
+def test_a_file_over_the_limit_is_told_once_as_any_broken_source(cli: Cli, world: World, tmp_path: Path) -> None:
+    world.server(tag="a", final_status="critical", status_report=1)
+    before = everything(world)
+    file = tmp_path / "page.json"
+    file.write_bytes(b'{"page": {}, "components": [' + b" " * (32 * 2**20))
+    result = cli("incident-sync", "--file", str(file))
+    assert (result.code, result.out) == (75, "")
+    (line,) = result.err.splitlines()
+    assert line.startswith("source.failed source=")
+    assert "larger than 32 MiB" in line
+    again = cli("incident-sync", "--file", str(file))
+    assert (again.code, again.out, again.err) == (75, "", "")
+    assert everything(world) == before
+    file.write_text(json.dumps(page({"a": "major_outage"})))
+    well = cli("incident-sync", "--file", str(file))
+    assert well.code == 0
+    assert well.err.startswith("source.recovered ")
+
+
 def test_json_log_lines(cli: Cli, world: World, status_page: StatusPage) -> None:
     status_page.serve(PATH, status=503)
     result = cli("--log-format", "json", "incident-sync", "--url", status_page.url("/"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from monitor_cli.cli.completing import complete_source
 from monitor_cli.config import Settings
-from monitor_cli.errors import SourceError, UsageError
+from monitor_cli.errors import UsageError
 from monitor_cli.providers import AUTO, PROVIDERS
 from monitor_cli.sources import LIMIT, File
 from monitor_cli.sync.chosen import Choice, choose
@@ -18,6 +18,7 @@ from monitor_cli.sync.chosen import Choice, choose
 F = TypeVar("F", bound=Callable[..., Any])
 
 STDIN = "standard input"
+_ENOUGH = LIMIT + 1  # bytes of a file: one too many, which makes it a source that fails like any other
 _OPTIONS = (
     click.option(
         "--source",
@@ -54,7 +55,7 @@ def source_options(function: F) -> F:
 def chosen(
     settings: Settings, name: str | None, provider: str | None, url: str | None, paths: tuple[str, ...]
 ) -> Choice:
-    """The sources that the options mean. Raises UsageError (2), ConfigError (78), SourceError (75)."""
+    """The sources that the options mean. Raises UsageError (2), ConfigError (78)."""
     if url is not None and paths:
         raise UsageError("--url and --file exclude each other")
     if paths.count("-") > 1:
@@ -64,17 +65,10 @@ def chosen(
 
 def _file(path: str) -> File:
     if path == "-":
-        return File(STDIN, _limited(sys.stdin.buffer, STDIN))
+        return File(STDIN, sys.stdin.buffer.read(_ENOUGH))
     name = path.encode("utf-8", "replace").decode()
     try:
         with open(path, "rb") as file:
-            return File(name, _limited(file, name))
+            return File(name, file.read(_ENOUGH))
     except OSError as error:
         raise UsageError(f"--file {name}: {error.strerror}") from None
-
-
-def _limited(file: BinaryIO, name: str) -> bytes:
-    body = file.read(LIMIT + 1)
-    if len(body) > LIMIT:
-        raise SourceError(f"{name}: the document is larger than {LIMIT // 2**20} MiB")
-    return body

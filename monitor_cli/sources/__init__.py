@@ -8,7 +8,7 @@ three redirects, never from https to http. Whatever goes wrong is one SourceErro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from monitor_cli.config import Source
 from monitor_cli.errors import SourceError
@@ -49,7 +49,7 @@ def examine(source: Source, files: Sequence[File] = (), shelf: Shelf = NoShelf()
     """The same, with how it was read; documents on the `shelf` are not asked for again while they are the same. Raises
     SourceError."""
     if files:
-        documents = [decode(file.body, file.name) for file in files]
+        documents = [_data(file) for file in files]
         with _placed(lambda: files[0].name):
             provider, components = read_documents(source.provider, documents)
         return Reading(provider, [file.name for file in files], components, Remembered())
@@ -58,6 +58,12 @@ def examine(source: Source, files: Sequence[File] = (), shelf: Shelf = NoShelf()
     with Fetcher(source, shelf) as fetcher, _placed(lambda: fetcher.address):
         provider, components = read_page(source.provider, source.url, fetcher.get)
         return Reading(provider, fetcher.read, components, fetcher.remembered)
+
+
+def _data(file: File) -> Any:
+    if len(file.body) > LIMIT:
+        raise SourceError(f"{file.name}: the document is larger than {LIMIT // 2**20} MiB")
+    return decode(file.body, file.name)
 
 
 class _placed:
