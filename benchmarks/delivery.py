@@ -23,6 +23,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import metadata
 from pathlib import Path
 
 import pycurl
@@ -390,7 +391,7 @@ def versions() -> str:
     )
     return (
         f"Python {platform.python_version()}, MariaDB {server}, SQLAlchemy {sqlalchemy.__version__}, "
-        f"PyMySQL {pymysql.__version__}, {pycurl.version.split()[0]} {pycurl.version.split()[1]}, "
+        f"PyMySQL {metadata.version('PyMySQL')}, {pycurl.version.split()[0]} {pycurl.version.split()[1]}, "
         f"requests {requests.__version__}, {os.cpu_count()} cores"
     )
 
