@@ -613,6 +613,7 @@ class package_log:
         self.caplog, self.logger = caplog, logging.getLogger("monitor_cli")
 
     def __enter__(self) -> None:
+        self.caplog.clear()  # requests before it are heard where a test of another file has left them to be logged
         self.level = self.logger.level
         self.logger.setLevel(logging.WARNING)
         self.requests = logging.getLogger("monitor_cli.api.visit")
