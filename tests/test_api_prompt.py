@@ -17,7 +17,8 @@ from sqlalchemy.engine import make_url
 
 from monitor_cli import schema
 from monitor_cli.apart import Apart, is_near
-from monitor_cli.api import AT_ONCE, NotNow
+from monitor_cli.api import AT_ONCE, Application, NotNow
+from monitor_cli.api.client import Clients
 from monitor_cli.api.prompt import PATIENCE_SECONDS, QUICK_SECONDS, REST_SECONDS
 from monitor_cli.api.reader import Reader
 from monitor_cli.db import Database
@@ -93,6 +94,25 @@ def test_nobody_dials_for_it_before_it_was_asked_for(reader: Reader, other: Any)
     warm(reader)
     other.execute(count)
     assert other.fetchall() == ((alone + 1,),)
+
+
+def test_nothing_is_judged_that_has_to_be_judged_again(reader: Reader):
+    class Seen(Clients):
+        asked = 0
+
+        def of(self, environ: dict[str, Any]) -> str | None:
+            self.asked += 1
+            return super().of(environ)
+
+    seen = Seen()
+    application = Application(reader, clients=seen)
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/v1/", "QUERY_STRING": f"api_key={KEY}&method=monitor"}
+    with pytest.raises(NotNow):
+        application({**environ, AT_ONCE: True}, lambda *_: None)
+    assert seen.asked == 0
+    assert b"".join(application(environ, lambda *_: None)).count(b'"+1"') == 1
+    assert b"".join(application({**environ, AT_ONCE: True}, lambda *_: None)).count(b'"+1"') == 1
+    assert seen.asked == 2
 
 
 def test_a_connection_that_died_is_replaced(reader: Reader, other: Any, clock: Clock):

@@ -80,6 +80,8 @@ class Application:
         }
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if AT_ONCE in environ and not self._reader.at_once():
+            raise NotNow  # before anything is judged that has to be judged again
         name, methods, handle = self._routes.get(environ.get("PATH_INFO", ""), (_OTHER, None, None))
         visit = Visit(environ, name, self._clients.of(environ))
         try:

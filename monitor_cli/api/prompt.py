@@ -35,11 +35,16 @@ class Prompt:
         self._average = 0.0
         self._rests_until = float("-inf")
 
+    def at_hand(self) -> bool:
+        """Whether it is open. Who asks wants it to be: the next `open` dials."""
+        at_hand = self._apart is not None
+        self._wanted = self._wanted or not at_hand
+        return at_hand
+
     def of_key(self, digest: str) -> listing.Listing | None:
         """What listing.of_key says. From one thread only. Raises NotNow."""
         apart, began = self._apart, self._clock()
-        if apart is None:
-            self._wanted = True
+        if not self.at_hand() or apart is None:
             raise NotNow
         try:
             found = apart.query(lambda conn: listing.of_key(conn, digest))

@@ -51,6 +51,10 @@ class Reader:
         self._open_prompt()
         return found
 
+    def at_once(self) -> bool:
+        """Whether `of_key` may be asked so now."""
+        return self._prompt.at_hand()
+
     def account_of_key(self, digest: str) -> int | None:
         return self._ask(lambda database: database.query(lambda conn: listing.account_of_key(conn, digest)))
 
