@@ -159,6 +159,27 @@ def test_an_account_with_many_due_does_not_hide_another(world: World) -> None:
     assert last in {job.claimed.callback.id for job in desk.claim(50)}
 
 
+def test_in_a_burst_the_processes_of_a_run_claim_different_parts(world: World) -> None:
+    """Two that reach for the same rows would get half of what they asked for; what one leaves the other takes."""
+    server = world.server()
+    for i in range(600):
+        account = world.account(f"a{i}")
+        world.number(account, f"+{i}")
+        world.callback(account, f"http://127.0.0.1:{2000 + i}/")
+    world.flag(server, "critical")
+    desks = [Desk(world.database, Shares(2, number), 15, 60, time.monotonic) for number in (0, 1)]
+    assert desks[0].plan() == 1
+    claimed = [job.claimed.id for desk in desks for job in desk.claim(50)]  # now they know that it is a burst
+    for number, desk in enumerate(desks):
+        ids = [job.claimed.id for job in desk.claim(50)]
+        assert len(ids) == 50
+        assert {key % 2 for key in ids} == {number}
+        claimed += ids
+    while jobs := desks[0].claim(50):
+        claimed += [job.claimed.id for job in jobs]
+    assert len(claimed) == len(set(claimed)) == 600
+
+
 def test_what_comes_due_is_seen_behind_many_that_are_held(world: World) -> None:
     acme = world.account("acme")
     with world.database.write() as conn:

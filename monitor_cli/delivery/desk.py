@@ -64,6 +64,7 @@ class Desk:
         self._keys = keys
         self._deadline = deadline
         self._lease = lease_in_force(lease, deadline)
+        self._burst = False  # more was due at the last look than could be taken
         self.owner = f"{socket.gethostname()}:{os.getpid()}"[:100]
 
     @property
@@ -88,14 +89,7 @@ class Desk:
 
     def claim(self, most: int) -> list[Job]:
         """Claim at most `most` due deliveries, with a share reserved for each, and render them."""
-        pairs, destinations, full = self._shares.full()
-        with self._database.read() as conn:
-            limit = max(200, int(most * OVER_FETCH))
-            candidates = claims.due_candidates(conn, limit, pairs, destinations, full)
-            accounts = {candidate.account_id for candidate in candidates}
-            if len(candidates) == limit and len(accounts) < most:  # a few accounts must not hide all others behind them
-                candidates += claims.due_candidates(conn, limit, pairs, destinations, accounts.union(full))
-        chosen = self._shares.choose(candidates, most)
+        chosen = self._shares.choose(self._candidates(most), most)
         if not chosen:
             return []
         obtained: set[int] = set()
@@ -107,6 +101,23 @@ class Desk:
                 if candidate.id not in obtained:
                     self._shares.release(candidate.account_id, candidate.destination)
         return jobs
+
+    def _candidates(self, most: int) -> list[claims.Candidate]:
+        """What may be claimed, somewhat more than that. In a burst each process of a run looks at a part of its own
+        while that has any: two that reach for the same rows get half of what they asked for."""
+        limit = max(200, int(most * OVER_FETCH))
+        pairs, destinations, full = self._shares.full()
+        with self._database.read() as conn:
+            candidates: list[claims.Candidate] = []
+            if self._burst:
+                candidates = claims.due_candidates(conn, limit, pairs, destinations, full, part=self._shares.part)
+            if not candidates:
+                candidates = claims.due_candidates(conn, limit, pairs, destinations, full)
+            self._burst = len(candidates) == limit
+            accounts = {candidate.account_id for candidate in candidates}
+            if self._burst and len(accounts) < most:  # a few accounts must not hide all others behind them
+                candidates += claims.due_candidates(conn, limit, pairs, destinations, accounts.union(full))
+        return candidates
 
     def settle(self, settlements: Sequence[settling.Settlement]) -> Settled:
         """Record what came of these."""

@@ -59,6 +59,11 @@ class Shares:
         self._foreign: set[tuple[int, str]] = set()  # pairs of which other processes have all
         self._denied = False
 
+    @property
+    def part(self) -> tuple[int, int]:
+        """How many processes there are, and which of them this is."""
+        return self._processes, self._number
+
     def full(self) -> Full:
         """Whom a look for work may leave out."""
         with self._lock:

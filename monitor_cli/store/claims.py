@@ -125,9 +125,11 @@ def due_candidates(
     full_pairs: Sequence[tuple[int, str]] = (),
     full: Collection[str] = (),
     other_than: Collection[int] = (),
+    part: tuple[int, int] = (1, 0),
 ) -> list[Candidate]:
     """Of the deliveries that are due and free those that are so for the longest, in no order. `full_pairs` (account,
-    destination) and the destinations `full` can take no more; accounts `other_than` these."""
+    destination) and the destinations `full` can take no more; accounts `other_than` these; of as many parts as `part`
+    says first, the one with the number that it says then."""
     now = now_ms(conn)
     query = (
         select(delivery.c.id, callback.c.account_id, callback.c.destination)
@@ -137,6 +139,9 @@ def due_candidates(
         .limit(limit)
     )
     query = by_index(query, delivery, "ix_infi_voice_monitor_delivery_due_at")
+    parts, number = part
+    if parts > 1:
+        query = query.where(delivery.c.id % parts == number)
     if other_than:
         query = query.where(not_(among(callback.c.account_id, sorted(other_than))))
     if full:
@@ -345,22 +350,24 @@ def _numbers(
     one text for each callback and channel: rows are what costs time. `accounts`: each callback's."""
     if not accounts:
         return {}, ()
+    # With the account beside them numbers are found by both: were it joined in later, a channel's numbers could come
+    # first, those of all accounts, where statistics are stale.
     channels = (
-        select(owed.c.callback_id, owed.c.channel_id)
+        select(owed.c.callback_id, owed.c.channel_id, callback.c.account_id)
+        .join(callback, callback.c.id == owed.c.callback_id)
         .where(among(owed.c.callback_id, sorted(accounts)), owed.c.wanted > owed.c.told)
         .distinct()
         .subquery()
     )
     lines = joined_lines(conn, number.c.number).label("lines")
     same = and_(
-        number.c.account_id == callback.c.account_id,
+        number.c.account_id == channels.c.account_id,
         number.c.channel_id == channels.c.channel_id,
         number.c.number.is_not(None),
     )
     query = (
         select(channels.c.callback_id, number.c.channel_id, func.count().label("count"), lines)
         .select_from(channels)
-        .join(callback, callback.c.id == channels.c.callback_id)
         .join(number, same)
         .group_by(channels.c.callback_id, number.c.channel_id)
         .order_by(channels.c.callback_id)
