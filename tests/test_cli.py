@@ -15,9 +15,10 @@ import click
 import pytest
 from sqlalchemy import text
 
-from monitor_cli import __version__, db
+from monitor_cli import __version__, engines
 from monitor_cli.cli import cli as root
 from monitor_cli.cli import incident_sync
+from monitor_cli.db import Database
 from monitor_cli.errors import ConfigError, DatabaseAway, MonitorError, OutsideError, SourceError, UsageError
 from tests.support.cli import SCRIPT, Cli
 from tests.support.http import Receiver
@@ -247,8 +248,8 @@ def test_a_database_without_tables_is_78_and_one_that_is_away_75(bare: Cli, make
 @pytest.fixture
 def short_dial(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database is waited for a tenth as long as usual: a second for connecting, twelve for a query."""
-    short = {name: seconds // 10 for name, seconds in db._WORKING["connect_args"].items()}
-    monkeypatch.setitem(db._WORKING, "connect_args", short)
+    short = {name: seconds // 10 for name, seconds in engines._WORKING["connect_args"].items()}
+    monkeypatch.setitem(engines._WORKING, "connect_args", short)
 
 
 def test_a_database_that_takes_the_connection_and_says_nothing_is_75_in_time(
@@ -264,7 +265,7 @@ def test_a_database_that_takes_the_connection_and_says_nothing_is_75_in_time(
 
 @pytest.mark.parametrize("engine", ["mariadb"], indirect=True)
 def test_a_query_may_take_longer_than_connecting(engine: Store, short_dial: None) -> None:
-    database = db.Database(engine.url)
+    database = Database(engine.url)
     with database.read() as conn:
         assert conn.execute(text("SELECT SLEEP(1.5)")).scalar() == 0
     database.close()

@@ -21,7 +21,8 @@ from monitor_cli.api.prompt import NotNow
 from monitor_cli.api.reader import Reader
 from monitor_cli.api.request import Environ
 from monitor_cli.api.visit import log_each_request
-from monitor_cli.db import Database, described
+from monitor_cli.db import Database
+from monitor_cli.engines import described
 from monitor_cli.errors import MonitorError
 from monitor_cli.logs import configure_logging
 

@@ -15,7 +15,7 @@ from monitor_cli.cli.alarm import TimedOut, at_most
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.inputs import WholeNumber, reads
 from monitor_cli.cli.output import json_option, print_json
-from monitor_cli.db import described
+from monitor_cli.engines import described
 from monitor_cli.errors import MonitorError
 from monitor_cli.health.checks import NAMES, examine
 from monitor_cli.health.clocks import read_address

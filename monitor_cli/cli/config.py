@@ -15,7 +15,7 @@ from monitor_cli import config
 from monitor_cli.cli.context import App, pass_app
 from monitor_cli.cli.output import json_option, print_json, print_rows
 from monitor_cli.config import Settings, Source
-from monitor_cli.db import described
+from monitor_cli.engines import described
 from monitor_cli.errors import ConfigError
 from monitor_cli.sources import shown
 from monitor_cli.sync import chosen
