@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from monitor_cli.document import Entry
 from monitor_cli.errors import MonitorError
 from monitor_cli.outbound import signing
 from monitor_cli.outbound.request import Content, Template, render
+from monitor_cli.types import Region, Type
 
-CONTENT = Content(b'{"a":"\xc3\xa9"}', "msg_1", 1700000000, "critical", "r", "c", "+1", "One sentence.")
+CONTENT = Content([Entry(Region("é", "c"), Type.CRITICAL, ("+1",))], "msg_1", 1700000000)
 
 
 def test_a_secret_is_32_random_bytes_in_base64() -> None:
@@ -29,6 +34,12 @@ def test_the_specifications_example() -> None:
         ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
     )
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@given(st.binary(min_size=1, max_size=200), st.binary())
+def test_a_key_of_any_length_signs_as_hmac_does(key: bytes, body: bytes) -> None:
+    signature = signing.sign(["whsec_" + base64.b64encode(key).decode()], "msg_1", 1, body)
+    assert base64.b64decode(signature.removeprefix("v1,")) == hmac.digest(key, b"msg_1.1." + body, "sha256")
 
 
 @pytest.mark.parametrize(

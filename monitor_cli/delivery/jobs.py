@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from monitor_cli.document import Entry, entries
 from monitor_cli.errors import MonitorError
-from monitor_cli.outbound.request import Request, Template, content_of, render
+from monitor_cli.outbound.request import Content, Request, Template, render
 from monitor_cli.outbound.url import URL_LIMIT
 from monitor_cli.sealing import PLAIN, Keyring, Unreadable
 from monitor_cli.store import sealed
@@ -90,7 +90,7 @@ def build_job(claimed: Claimed, keys: Keyring = PLAIN) -> Job:
     customer configured: a template that cannot be sent becomes the job's `trouble`."""
     tellings, dropped = [], []
     for owed in claimed.owed:
-        present, numbers = claimed.types.get(owed.unit), claimed.numbers.get(owed.unit.channel_id, ())
+        present, numbers = claimed.types.get(owed.unit), claimed.numbers.get(owed.unit.channel_id)
         if must_send(owed, present) and numbers and present is not None:
             tellings.append(Telling(owed, present, numbers))
         else:
@@ -98,7 +98,9 @@ def build_job(claimed: Claimed, keys: Keyring = PLAIN) -> Job:
     if not tellings:
         return Job(claimed, (), tuple(dropped))
     try:
-        return _Renderer(_opened(claimed, keys)).job(tuple(tellings), tuple(dropped))
+        if sealed.any_sealed(claimed.callback.secrets, claimed.callback.headers):
+            claimed = _opened(claimed, keys)
+        return _Renderer(claimed).job(tuple(tellings), tuple(dropped))
     except Unreadable as error:
         return Job(claimed, (), (), unreadable=error)
     except MonitorError as error:
@@ -108,8 +110,6 @@ def build_job(claimed: Claimed, keys: Keyring = PLAIN) -> Job:
 def _opened(claimed: Claimed, keys: Keyring) -> Claimed:
     """With the callback's secrets as requests need them."""
     of = claimed.callback
-    if not sealed.any_sealed(of.secrets, of.headers):
-        return claimed
     secrets, headers = sealed.open_for_sending(keys, of.id, of.secrets, of.headers)
     return claimed._replace(callback=of._replace(secrets=secrets, headers=headers))
 
@@ -120,7 +120,7 @@ class _Renderer:
         self.claimed = claimed
         self.template = Template(of.url, of.payload, of.headers, of.raw_json)
         self.at = claimed.now
-        self.shows_time = "{timestamp}" in of.url + (of.payload or "")
+        self.shows_time = "{timestamp}" in of.url or "{timestamp}" in (of.payload or "")
 
     def job(self, tellings: tuple[Telling, ...], dropped: tuple[OwedUnit, ...]) -> Job:
         content = self._fix_time(tellings)
@@ -158,7 +158,7 @@ class _Renderer:
         listed = _entries(tellings)
         # A content that shows its time is another one where it is built anew, another having been sent in between.
         webhook_id = _webhook_id(self.claimed, tellings, listed, self.at if self.shows_time else None)
-        request = render(self.template, content_of(listed, webhook_id, self.at // 1000))
+        request = render(self.template, Content(listed, webhook_id, self.at // 1000))
         return Part(number, webhook_id, request, tellings, sliced)
 
 
@@ -173,16 +173,17 @@ def _webhook_id(claimed: Claimed, tellings: Sequence[Telling], listed: Sequence[
     """The same content of the same delivery has the same id; equal content of a later change has another, also where
     that change is not planned yet."""
     # A database that is made anew counts its deliveries from 1 again: when this one was made tells them apart.
-    parts = [str(claimed.id), str(claimed.created_at), *([] if at is None else [str(at)])]
+    parts = [f"{claimed.id}\0{claimed.created_at}" if at is None else f"{claimed.id}\0{claimed.created_at}\0{at}"]
     if claimed.flagged and any(t.owed.unit in claimed.flagged for t in tellings):
         # What is told may be a change that `wanted` does not count yet: other changes may follow under the same count,
         # and then this content again, which would be no repetition.
         parts.append(str(claimed.now))
-    for owed, _, _ in tellings:
-        parts += (str(owed.unit.channel_id), *owed.unit.region, str(owed.wanted))
-    for region, kind, numbers in listed:
-        parts += (*region, kind.word, str(len(numbers)), *numbers)
-    return "msg_" + hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:32]
+    for ((channel_id, (region, code)), wanted, _, _), _, _ in tellings:
+        parts.append(f"{channel_id}\0{region}\0{code}\0{wanted}")
+    for (region, code), kind, numbers in listed:
+        parts += (f"{region}\0{code}\0{kind.word}\0{len(numbers)}", *numbers)
+    text = "\0".join(parts).encode("utf-8", "replace")
+    return "msg_" + hashlib.sha256(text).hexdigest()[:32]
 
 
 def _split(tellings: Sequence[Telling], fits: Callable[[tuple[Telling, ...]], bool]) -> Iterator[tuple[Telling, ...]]:

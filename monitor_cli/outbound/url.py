@@ -20,13 +20,14 @@ URL_LIMIT = 8000
 """The longest URL, in characters: of a template as configured, and of a request as sent (SPEC 7)."""
 
 _PORTS = {"http": 80, "https": 443}
+_START = re.compile(r"(https?)://([^/?]*)", re.ASCII | re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_AUTHORITY = re.compile(r"//([^/?]*)")
 _HOST_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_BAD_ASCII = re.compile(r"[\x00-\x20\x7f]")
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
+_BAD_ASCII = re.compile(r"[\x00-\x20\x7f\\#]")
 # Controls, formats (zero width), surrogates, blanks, line ends.
 _BAD_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp"})
 
@@ -82,18 +83,12 @@ def split_url(url: str) -> tuple[Target, str]:
     """The target of a URL, and its path and query as written ('' where it has none). Raises RefusedURL for
     everything but the address."""
     _check_characters(url)
-    scheme = _SCHEME.match(url)
-    if not scheme:
-        raise _refused("it does not begin with http:// or https://")
-    name = scheme[1].lower()
-    if name not in _PORTS:
-        raise _refused(f"its scheme is {name}, not http or https")
-    authority = _AUTHORITY.match(url, scheme.end())
-    if not authority:
-        raise _refused(f"there is no // after {name}:")
-    rest = url[authority.end() :]
+    start = _START.match(url)
+    if not start:
+        raise _refused(_no_start(url))
+    rest = url[start.end() :]
     try:
-        return _target_of(name, authority[1]), rest
+        return _target_of(start[1], start[2]), rest
     except RefusedURL:
         if "@" in rest:  # a password with a slash: its start would be repeated as host and port
             raise _refused("its host and port cannot be read", "user names and passwords belong in a header") from None
@@ -104,12 +99,25 @@ def _refused(why: str, hint: str | None = None) -> RefusedURL:
     return RefusedURL(f"the URL is refused: {why}", hint)
 
 
+def _no_start(url: str) -> str:
+    scheme = _SCHEME.match(url)
+    if not scheme:
+        return "it does not begin with http:// or https://"
+    name = scheme[1].lower()
+    return f"there is no // after {name}:" if name in _PORTS else f"its scheme is {name}, not http or https"
+
+
 def _check_characters(url: str) -> None:
     if not url:
         raise _refused("it is empty")
     if len(url) > URL_LIMIT:
         raise _refused(f"it has {len(url)} characters, more than {URL_LIMIT}")
-    if _BAD_ASCII.search(url) or (not url.isascii() and any(unicodedata.category(c) in _BAD_CATEGORIES for c in url)):
+    if _BAD_ASCII.search(url) or not url.isascii():
+        _tell_bad_characters(url)
+
+
+def _tell_bad_characters(url: str) -> None:
+    if _BLANK.search(url) or any(unicodedata.category(c) in _BAD_CATEGORIES for c in url):
         raise _refused("it has a blank or a control character", "write a blank as %20")
     if "\\" in url:
         raise _refused("it has a backslash", "write / between parts, %5C for a backslash that is meant")
@@ -132,7 +140,7 @@ def _split_authority(authority: str) -> tuple[str, str | None]:
 
 @lru_cache(maxsize=4096)
 def _target_of(scheme: str, authority: str) -> Target:
-    return _target(scheme, *_split_authority(authority))
+    return _target(scheme.lower(), *_split_authority(authority))
 
 
 def _target(scheme: str, host: str, port_text: str | None) -> Target:
