@@ -88,7 +88,7 @@ WHOSE = "which networks may be reached is the operator's to say, with allow_netw
 """The hint beside a refusal."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one for a run: hashing its networks took longer than judging an address again
 class Policy:
     """What the operator adds to the built-in list: networks that may be reached all the same, and further refused
     ones. `deny` beats `allow`."""
