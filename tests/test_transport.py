@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from monitor_cli import __version__
 from monitor_cli.delivery.outcome import Verdict, verdict
 from monitor_cli.outbound.addresses import Policy
-from monitor_cli.outbound.transfer import ANSWER_LIMIT, KEPT, Answer
+from monitor_cli.outbound.transfer import ANSWER_LIMIT, KEPT, MOST_LINES, Answer
 from monitor_cli.outbound.transport import CONNECTION_SECONDS, Outgoing, Transport
 from monitor_cli.outbound.url import split_url
 from tests.support.http import Answer as Reply
@@ -285,18 +285,26 @@ def test_at_most_64_kib_of_a_body_is_read(transport: Transport) -> None:
 
 @pytest.mark.parametrize("line", [b"X-Flood: %s\r\n" % (b"y" * 1000), b"HTTP/1.1 102 Processing\r\n\r\n"])
 def test_a_flood_of_headers_is_cut_off(transport: Transport, line: bytes) -> None:
+    sent = 0
+
     def endless(connection: socket.socket) -> None:
+        nonlocal sent
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
         connection.sendall(b"HTTP/1.1 200 OK\r\n" if b"X-" in line else line)
         while True:
             connection.sendall(line * 100)
+            sent += len(line) * 100
 
     with wire(endless) as url:
         transport.start("key", outgoing(url, seconds=20))
         (transfer,) = transport._flying.values()
         ((_, answer),) = answers(transport)
     assert (answer.http_status, answer.arrived) == (None, True)
+    assert answer.error == "the answer's headers have more than 64 KiB"
     assert answer.duration_ms < ENDS * 1000
-    assert sum(map(len, transfer.lines)) <= ANSWER_LIMIT
+    assert sent < 16_000_000  # what fits into the kernel's buffers beside
+    assert sum(map(len, transfer.lines)) <= 5 * ANSWER_LIMIT
+    assert len(transfer.lines) <= MOST_LINES
 
 
 def test_headers_of_64_kib_are_read(transport: Transport) -> None:
@@ -318,6 +326,8 @@ def test_headers_of_64_kib_are_read(transport: Transport) -> None:
             503,
             None,
         ),  # a trailer is no header
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: %s\r\n" % (b"y" * 9990) * 9, 200, None),
+        (b"HTTP/1.1 503 No\nRetry-After: 8\nRETRY-AFTER: Mon, 1\nContent-Length: 0\n\n", 503, "Mon, 1"),
         (
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nHTTP/1.1 500: x\r\n\r\n",
             200,
@@ -457,6 +467,17 @@ def test_a_connection_that_was_closed_meanwhile_is_replaced(transport: Transport
     for _ in range(3):
         assert send(transport, receiver.url("/hook"), body=b"x").http_status == 200
     assert len(receiver.requests) == 3
+
+
+def test_a_kept_connection_that_its_server_closes_wakes_nobody_for_good(transport: Transport) -> None:
+    """Its socket is registered still, and its number goes to the next connection."""
+    for _ in range(3):
+        with Receiver() as server:
+            assert send(transport, server.url("/hook")).http_status == 200
+        transport.wait(0.2)
+        started = time.monotonic()
+        assert transport.wait(0.3) == []
+        assert time.monotonic() - started >= 0.25
 
 
 # --- deadlines ------------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import re
 import time
+from collections import deque
 from typing import Any, NamedTuple
 
 import pycurl
@@ -11,6 +13,7 @@ import pycurl
 from monitor_cli.outbound.faults import fault_words
 
 ANSWER_LIMIT = 64 * 1024  # headers and body
+MOST_LINES = ANSWER_LIMIT // 4  # "a:" and a line's end: no fewer bytes make a header
 KEPT = 4096
 
 # The kernel has no way out, or nothing left to give: no customer can be blamed.
@@ -22,6 +25,9 @@ _LOCAL_CODES = {
     pycurl.E_SSL_CACERT_BADFILE,
     pycurl.E_SSL_ENGINE_INITFAILED,
 }
+
+_STATUS = re.compile(rb"HTTP/\S*[ \t]+(\d{3})(?!\S)")
+_MARKS = re.compile(rb"\n(?:retry-after:([^\n]*)|\r?\n)", re.IGNORECASE)  # and the blank line after an answer's headers
 
 
 class Answer(NamedTuple):
@@ -48,11 +54,17 @@ class Transfer:
 
     `ends` is the deadline of the request under way (monotonic); past it nothing of it is sent any more."""
 
+    __slots__ = ("_body", "_size", "curl", "dialled", "ends", "flooded", "key", "lines", "overdue", "pinned", "refused",
+                 "sendings", "started", "starved")  # fmt: skip
+
     def __init__(self, curl: pycurl.Curl) -> None:
         self.curl = curl
-        self.lines: list[bytes] = []
-        curl.setopt(pycurl.HEADERFUNCTION, self._line)
-        curl.setopt(pycurl.WRITEFUNCTION, self._body)
+        # For each line its append is called: C, where a function of ours would cost three times as much. What is too
+        # long is seen in the end; until then libcurl's limits, Sockets and this length bound it.
+        self.lines: deque[bytes] = deque(maxlen=MOST_LINES)
+        self.pinned = False  # its name's addresses were set by the last request
+        curl.setopt(pycurl.HEADERFUNCTION, self.lines.append)
+        curl.setopt(pycurl.WRITEFUNCTION, self._take)
         curl.setopt(pycurl.PREREQFUNCTION, self._may_send)
         self.begin(None, 0.0)
 
@@ -60,8 +72,8 @@ class Transfer:
         self.key = key
         self.ends = ends
         self.lines.clear()
-        self.kept = bytearray()
-        self.size = 0
+        self._body = b""
+        self._size = 0
         self.refused: str | None = None
         self.starved = False
         self.flooded = False
@@ -70,38 +82,26 @@ class Transfer:
         self.dialled = ""
         self.started = time.monotonic()
 
-    def answer(self, code: int | None, words: str) -> Answer | None:
+    def answer(self, code: int | None, words: str, now: float) -> Answer | None:
         """What came of it, libcurl having ended it with this code and these words (None and '' where it sees no
         fault). None: we were stopped until its deadline had passed, and nothing of it was sent."""
-        duration = int((time.monotonic() - self.started) * 1000)
-        status, retry_after = self._head()
+        duration = int((now - self.started) * 1000)
+        head = b"".join(self.lines)
+        if len(head) > ANSWER_LIMIT or len(self.lines) == MOST_LINES:
+            self.flooded = True
+            head = head[:ANSWER_LIMIT] if len(self.lines) < MOST_LINES else b""  # its beginning is gone
+        status, retry_after = _final(head)
         if status is not None:  # the status line and headers decide, whatever the body did
-            head, repeated = b"".join(self.lines), self.sendings > 1
-            return Answer(status, None, bytes(self.kept), retry_after, duration, True, head=head, repeated=repeated)
+            return Answer(status, None, self._body, retry_after, duration, True, None, head, self.sendings > 1)
         sent = self.curl.getinfo(pycurl.REQUEST_SIZE) > 0
         if self.overdue and not sent:
             return None
         number = self.curl.getinfo(pycurl.OS_ERRNO)
         code = pycurl.E_OPERATION_TIMEDOUT if self.overdue else code
-        error = self._own_words() or fault_words(code, words, sent, duration / 1000, self.dialled, number)
+        error = self._own_words() or fault_words(code, words, sent, now - self.started, self.dialled, number)
         return Answer(None, error, b"", None, duration, sent, None if sent else self._local_fault(code, number))
 
-    def _head(self) -> tuple[int | None, str | None]:
-        """The status of the final answer, once its headers are complete, and its Retry-After. What follows the blank
-        line is another answer after a 1xx, else trailers."""
-        status, retry_after, first = None, None, True
-        for line in self.lines:
-            if first:  # a later line that looks like a status line is a header that forges one
-                status, retry_after, first = _status(line), None, False
-            elif line in (b"\r\n", b"\n"):
-                if status is not None and status >= 200:
-                    return status, retry_after
-                first = True
-            elif line[:12].lower() == b"retry-after:":
-                retry_after = line[12:].decode("latin-1").strip()
-        return None, None
-
-    def _may_send(self, *_: object) -> int:
+    def _may_send(self, _address: str, _from: str, _port: int, _from_port: int) -> int:
         """libcurl is about to send; a second time where a connection that was used before ended without an answer. A
         process that was stopped meanwhile must not send what its lease no longer allows."""
         if time.monotonic() >= self.ends:
@@ -110,19 +110,14 @@ class Transfer:
         self.sendings += 1
         return pycurl.PREREQFUNC_OK
 
-    def _line(self, line: bytes) -> int | None:
-        self.size += len(line)
-        if self.size > ANSWER_LIMIT:
-            self.flooded = True
-            return -1
-        self.lines.append(line)
-        return None
-
-    def _body(self, data: bytes) -> int | None:
-        self.size += len(data)
-        if len(self.kept) < KEPT:
-            self.kept += data[: KEPT - len(self.kept)]
-        return -1 if self.size > ANSWER_LIMIT else None
+    def _take(self, data: bytes) -> int | None:
+        """A piece of the body."""
+        self._size += len(data)
+        if len(self._body) < KEPT:
+            self._body += data[: KEPT - len(self._body)]
+            if len(self._body) == KEPT:  # only where it is long do the headers' bytes matter
+                self._size += sum(map(len, self.lines))
+        return -1 if self._size > ANSWER_LIMIT else None
 
     def _own_words(self) -> str | None:
         """Where it was we who ended it."""
@@ -136,8 +131,16 @@ class Transfer:
         return "network" if code == pycurl.E_COULDNT_CONNECT and number in _NO_NETWORK and not self.refused else None
 
 
-def _status(line: bytes) -> int | None:
-    """The status in an answer's first line."""
-    words = line.split(None, 2)
-    valid = line.startswith(b"HTTP/") and len(words) > 1 and len(words[1]) == 3 and words[1].isdigit()
-    return int(words[1]) if valid else None
+def _final(head: bytes) -> tuple[int | None, str | None]:
+    """The status of the final answer, once its headers are complete, and its Retry-After. What follows its blank line
+    are trailers; a later line that looks like a status line is a header that forges one."""
+    start, retry_after = 0, None
+    for mark in _MARKS.finditer(head):
+        if mark[1] is not None:
+            retry_after = mark[1].decode("latin-1").strip()
+            continue
+        first = _STATUS.match(head, start)
+        if first and (status := int(first[1])) >= 200:
+            return status, retry_after
+        start, retry_after = mark.end(), None
+    return None, None

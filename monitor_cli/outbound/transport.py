@@ -1,6 +1,6 @@
 """Sending: many requests at once on libcurl, each with one deadline over all of it, to judged addresses only.
 
-libcurl keeps the connections; epoll waits for its sockets and for `wake` (CurlMulti's own select cannot be woken). The
+libcurl keeps the connections; Sockets waits for them and for `wake` (CurlMulti's own select cannot be woken). The
 deadlines are kept here: libcurl looks at its clock before it looks at a socket, so that after a stop of ours (SIGSTOP,
 a virtual machine that was moved) it would throw away an answer that had come in time. A request goes to the addresses
 it is given (CURLOPT_RESOLVE), whatever the name resolves to by then, and the socket hook judges every address that is
@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import select
 import socket
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ import pycurl
 
 from monitor_cli import __version__
 from monitor_cli.outbound.addresses import Policy, refusal
-from monitor_cli.outbound.meter import Meter
+from monitor_cli.outbound.sockets import Sockets
 from monitor_cli.outbound.transfer import ANSWER_LIMIT, Answer, Transfer
 from monitor_cli.outbound.url import Target
 
@@ -88,23 +87,15 @@ class Transport:
         self._ca_file = ca_file
         self._lifetime = lifetime
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._sockets = Sockets(2 * ANSWER_LIMIT)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._sockets.watch)
         self._multi.setopt(pycurl.M_MAXCONNECTS, pool)
-        self._epoll = select.epoll()
-        self._watched: set[int] = set()
-        self._meter = Meter(2 * ANSWER_LIMIT)
         self._ended: list[tuple[Any, Answer | None]] = []  # what the next `wait` gives
-        self._timer: float | None = None
         self._first_end = float("inf")  # no request under way has an earlier deadline
         self._added = 0  # taken, and not driven yet
         self._begun = False  # something was started since the last `wait`
         self._idle: list[Transfer] = []
         self._flying: dict[pycurl.Curl, Transfer] = {}
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        self._wake_reader.setblocking(False)
-        self._wake_writer.setblocking(False)
-        self._epoll.register(self._wake_reader.fileno(), select.EPOLLIN)
 
     def __len__(self) -> int:
         return len(self._flying)
@@ -113,8 +104,9 @@ class Transport:
         """Begin one request, at the latest with the next `wait`, from which its answer comes with this key."""
         transfer = self._idle.pop() if self._idle else self._new_transfer()
         transfer.begin(key, out.ends)
-        self._first_end = min(self._first_end, out.ends)
-        self._set_request(transfer.curl, out)
+        if out.ends < self._first_end:
+            self._first_end = out.ends
+        _set_request(transfer, out)
         self._flying[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
         self._added += 1
@@ -126,17 +118,13 @@ class Transport:
         answer: we were stopped before it was sent, and who asked for it has to judge anew whether it may start."""
         self._begin_added()
         looked = time.monotonic()
-        timeout = 0.0 if self._begun else min(seconds, self._next_time() - looked)  # one that failed is done already
+        timeout = 0.0 if self._begun else min(seconds, self._next_time(looked))  # one that failed is done already
         self._begun = False
-        for fd, events in self._epoll.poll(max(0.0, timeout), len(self._watched) + 1):
-            if fd == self._wake_reader.fileno():
-                self._drain_wake()
-            else:
-                self._multi.socket_action(fd, _action(events))
-                if self._meter.over(fd):
-                    self._cut_off(fd)
-        if self._timer is not None and self._timer <= time.monotonic():
-            self._timer = None
+        for fd, action in self._sockets.ready(max(0.0, timeout)):
+            self._multi.socket_action(fd, action)
+            if self._sockets.flooded(fd):
+                self._cut_off(fd)
+        if self._multi.timeout() == 0:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         if self._first_end <= looked:
             self._end_overdue(looked)
@@ -144,8 +132,7 @@ class Transport:
 
     def wake(self) -> None:
         """Make a `wait` under way, or the next one, return at once. May be called from threads and signal handlers."""
-        with contextlib.suppress(BlockingIOError):  # full: it is awake already
-            self._wake_writer.send(b"\0")
+        self._sockets.wake()
 
     def close(self) -> None:
         for curl in self._flying:
@@ -154,9 +141,7 @@ class Transport:
         for transfer in self._idle:
             transfer.curl.close()
         self._multi.close()
-        self._epoll.close()
-        self._wake_reader.close()
-        self._wake_writer.close()
+        self._sockets.close()
 
     # --- libcurl's side -------------------------------------------------------------------------------------------
 
@@ -174,10 +159,12 @@ class Transport:
             (pycurl.HTTP09_ALLOWED, 0),
             (pycurl.CONNECTTIMEOUT_MS, self._connect_ms),
             (pycurl.MAXLIFETIME_CONN, self._lifetime),
+            (pycurl.DNS_CACHE_TIMEOUT, -1),  # RESOLVE says it anew; else each request has all of the cache looked over
             (pycurl.USERAGENT, USER_AGENT),
             (pycurl.SSL_VERIFYPEER, 1),
             (pycurl.SSL_VERIFYHOST, 2),
             (pycurl.OPENSOCKETFUNCTION, lambda purpose, address: self._open(transfer, address)),
+            (pycurl.SOCKOPTFUNCTION, self._sockets.opened),
         ):
             curl.setopt(option, value)
         if self._ca_file:
@@ -190,36 +177,20 @@ class Transport:
             self._begun = True
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
 
-    def _next_time(self) -> float:
-        return self._first_end if self._timer is None else min(self._timer, self._first_end)
+    def _next_time(self, now: float) -> float:
+        """Seconds until a deadline, or until libcurl wants to be called."""
+        millis = self._multi.timeout()
+        return self._first_end - now if millis < 0 else min(millis / 1000, self._first_end - now)
 
     def _end_overdue(self, looked: float) -> None:
         """End what was under way past its deadline when the sockets were `looked` at: whatever had come by then has
         been read, however long we were stopped before."""
         self._finish_queued()
+        now = time.monotonic()
         for transfer in list(self._flying.values()):
             if transfer.ends <= looked:
-                self._finish(transfer, pycurl.E_OPERATION_TIMEDOUT, "")
+                self._finish(transfer.curl, pycurl.E_OPERATION_TIMEDOUT, "", now)
         self._first_end = min((transfer.ends for transfer in self._flying.values()), default=float("inf"))
-
-    def _set_request(self, curl: pycurl.Curl, out: Outgoing) -> None:
-        curl.setopt(pycurl.URL, out.url)
-        lines = [f"{name}: {value}" if value else f"{name};" for name, value in out.headers]
-        if out.body is None:
-            curl.setopt(pycurl.HTTPGET, 1)
-        else:
-            curl.setopt(pycurl.POST, 1)
-            curl.setopt(pycurl.POSTFIELDS, out.body)
-            lines.append("Expect:")
-        if lines:
-            curl.setopt(pycurl.HTTPHEADER, [line.encode("latin-1") for line in lines])
-        else:  # an empty list would leave the last request's as they are
-            curl.unsetopt(pycurl.HTTPHEADER)
-        if out.addresses:
-            pinned = ",".join(f"[{a}]" if ":" in a else a for a in out.addresses)
-            curl.setopt(pycurl.RESOLVE, [f"{out.target.host}:{out.target.port}:{pinned}"])
-        else:
-            curl.unsetopt(pycurl.RESOLVE)
 
     def _open(self, transfer: Transfer, address: Any) -> _Dialling | int:
         family, kind, protocol, where = address
@@ -234,36 +205,12 @@ class Transport:
             transfer.starved = True
             return pycurl.SOCKET_BAD
 
-    def _watch(self, event: int, fd: int, _multi: Any, _data: Any) -> None:
-        if event == pycurl.POLL_REMOVE:
-            if fd in self._watched:
-                self._watched.discard(fd)
-                self._meter.end(fd)
-                with contextlib.suppress(OSError):  # libcurl may have closed it already
-                    self._epoll.unregister(fd)
-            return
-        mask = (select.EPOLLIN if event & pycurl.POLL_IN else 0) | (select.EPOLLOUT if event & pycurl.POLL_OUT else 0)
-        if fd in self._watched:
-            self._epoll.modify(fd, mask)
-        else:
-            self._watched.add(fd)
-            self._meter.begin(fd)
-            self._epoll.register(fd, mask)
-
     def _cut_off(self, fd: int) -> None:
         """End what goes on without end and without libcurl's telling us."""
         for transfer in list(self._flying.values()):
             if transfer.curl.getinfo(pycurl.ACTIVESOCKET) == fd:
                 transfer.flooded = True
-                self._finish(transfer, pycurl.E_WRITE_ERROR, "")
-
-    def _set_timer(self, millis: int) -> None:
-        self._timer = None if millis < 0 else time.monotonic() + millis / 1000
-
-    def _drain_wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._wake_reader.recv(4096):
-                pass
+                self._finish(transfer.curl, pycurl.E_WRITE_ERROR, "", time.monotonic())
 
     def _finished(self) -> list[tuple[Any, Answer | None]]:
         self._finish_queued()
@@ -271,27 +218,40 @@ class Transport:
         return ended
 
     def _finish_queued(self) -> None:
-        while True:
+        now = time.monotonic()
+        queued = 1
+        while queued:
             queued, good, bad = self._multi.info_read()
             for curl in good:
-                self._finish(self._flying[curl], None, "")
+                self._finish(curl, None, "", now)
             for curl, code, words in bad:
-                self._finish(self._flying[curl], code, words)
-            if not queued:
-                return
+                self._finish(curl, code, words, now)
 
-    def _finish(self, transfer: Transfer, code: int | None, words: str) -> None:
+    def _finish(self, curl: pycurl.Curl, code: int | None, words: str, now: float) -> None:
         """Its handle is free for another request."""
-        self._ended.append((transfer.key, transfer.answer(code, words)))
-        del self._flying[transfer.curl]
-        self._multi.remove_handle(transfer.curl)
-        self._idle.append(transfer)
+        transfer = self._flying.pop(curl)
+        self._ended.append((transfer.key, transfer.answer(code, words, now)))
         transfer.key = None
+        self._multi.remove_handle(curl)
+        self._idle.append(transfer)
 
 
-def _action(events: int) -> int:
-    return (
-        (pycurl.CSELECT_IN if events & (select.EPOLLIN | select.EPOLLHUP) else 0)
-        | (pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0)
-        | (pycurl.CSELECT_ERR if events & select.EPOLLERR else 0)
-    )
+def _set_request(transfer: Transfer, out: Outgoing) -> None:
+    curl = transfer.curl
+    curl.setopt(pycurl.URL, out.url)
+    lines = [(f"{name}: {value}" if value else f"{name};").encode("latin-1") for name, value in out.headers]
+    if out.body is None:
+        curl.setopt(pycurl.HTTPGET, 1)
+    else:
+        curl.setopt(pycurl.POSTFIELDS, out.body)  # makes it a POST
+        lines.append(b"Expect:")
+    if lines:
+        curl.setopt(pycurl.HTTPHEADER, lines)
+    else:  # an empty list would leave the last request's as they are
+        curl.unsetopt(pycurl.HTTPHEADER)
+    if out.addresses:
+        pinned = ",".join(f"[{a}]" if ":" in a else a for a in out.addresses)
+        curl.setopt(pycurl.RESOLVE, [f"{out.target.host}:{out.target.port}:{pinned}"])
+    elif transfer.pinned:
+        curl.unsetopt(pycurl.RESOLVE)
+    transfer.pinned = bool(out.addresses)
