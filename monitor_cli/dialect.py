@@ -77,28 +77,43 @@ def upsert(
     return lite.on_conflict_do_update(index_elements=list(key), set_=dict(update(lite.excluded, table)))
 
 
-def insert_rows(
-    conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[int | str | None]], tail: str = ""
-) -> None:
-    """INSERT many rows in one statement. Whole numbers, NULL and plain words stand in its text: the driver takes far
-    longer to escape a value than to send it."""
-    mark = "%s" if is_mysql(conn) else "?"
-    texts: list[str] = []
+class Literals:
+    """What stands in a statement's text for values: whole numbers, NULL and plain words as they are, since the driver
+    takes far longer to escape a value than to send it; for any other text a mark, and the text is a parameter."""
 
-    def literal(value: int | str | None) -> str:
+    def __init__(self, conn: Connection) -> None:
+        self.texts: list[str] = []
+        self._mark = "%s" if is_mysql(conn) else "?"
+
+    def of(self, value: int | str | None) -> str:
+        """For the next value, in the order in which they stand in the statement."""
         if not isinstance(value, str):
             return "NULL" if value is None else int.__repr__(value)
         if _PLAIN(value):
             return f"'{value}'"
-        texts.append(value)
-        return mark
-
-    if groups := [f"({','.join(map(literal, row))})" for row in rows]:
-        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {','.join(groups)} {tail}"
-        conn.exec_driver_sql(statement, tuple(texts))
+        self.texts.append(value)
+        return self._mark
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]*", re.ASCII).fullmatch  # what no store could take for anything but text
+
+
+def insert_rows(
+    conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[int | str | None]], tail: str = ""
+) -> None:
+    """INSERT many rows in one statement."""
+    literals = Literals(conn)
+    insert_groups(conn, table, columns, [f"({','.join(map(literals.of, row))})" for row in rows], literals, tail)
+
+
+def insert_groups(
+    conn: Connection, table: Table, columns: Sequence[str], groups: Sequence[str], literals: Literals, tail: str = ""
+) -> None:
+    """The same of rows as they stand in the statement, (1,NULL,'x'): to write one by a format that knows its numbers
+    takes a third of the time that asking about each value does."""
+    if groups:
+        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {','.join(groups)} {tail}"
+        conn.exec_driver_sql(statement, tuple(literals.texts))
 
 
 class _Ids(UserDefinedType[Iterable[int]]):
@@ -112,7 +127,7 @@ class _Ids(UserDefinedType[Iterable[int]]):
 
 def ids_parameter(name: str, ids: Iterable[int] | None = None) -> BindParameter[Any]:
     """A parameter for what stands between the brackets of an IN list of ids, written into the statement's text; see
-    insert_rows."""
+    Literals."""
     return bindparam(name, None if ids is None else list(ids), _Ids(), literal_execute=True)
 
 

@@ -12,7 +12,7 @@ from monitor_cli import schema
 from monitor_cli.delivery.desk import Desk
 from monitor_cli.delivery.slots import Shares
 from monitor_cli.dialect import now_ms
-from monitor_cli.store import claims, settling
+from monitor_cli.store import claims, planning, settling
 from monitor_cli.types import Type
 from tests.support.cli import Cli
 from tests.support.http import Answer, Receiver
@@ -139,6 +139,40 @@ def test_a_late_settlement_beside_the_new_claims_own_changes_nothing(
     assert (row.state, row.attempts, row.lease_until) == ("open", 1, 0)
     assert len(world.owed(callback)) == 1
     assert [a.late for a in world.attempts() if a.webhook_id == "msg_late"] == [1]
+
+
+def test_of_several_that_are_settled_at_once_those_stay_open_that_are_owed_something(world: World) -> None:
+    odd = "50 % O'Neill \\ ?"
+    servers = [world.server(channel=channel, region=odd, region_code=f"{odd} {channel}") for channel in (1, 2)]
+    acme = world.account("acme")
+    world.number(acme, "+1", channel=1)
+    world.number(acme, "+2", channel=2)
+    whole, half = (world.callback(acme, f"http://127.0.0.1:1/{name}") for name in ("whole", "half"))
+    for server in servers:
+        world.flag(server, "critical")
+    world.database.transact(planning.plan_flagged)
+    with world.database.write() as conn:
+        ids = conn.execute(select(d.c.id)).scalars().all()
+        found = {one.callback.id: one for one in claims.claim(conn, ids, "one", 60_000, 1000, lambda *_: True)}
+        settlements = [
+            settling.Settlement(
+                one.id,
+                one.token,
+                callback,
+                one.rearmed,
+                settling.Then.DONE,
+                told=[
+                    settling.Told(o.unit, o.wanted, Type.CRITICAL) for o in one.owed[: 2 if callback == whole else 1]
+                ],
+                attempts=[settling.Attempt(one.now, 1, 200, None, odd, "msg_1")],
+            )
+            for callback, one in found.items()
+        ]
+        settling.settle(conn, settlements, 60_000)
+    states = {row.callback_id: (row.state, row.lease_token, row.due_at is None) for row in world.deliveries()}
+    assert states == {whole: ("done", None, True), half: ("open", None, False)}
+    assert [(row.channel_id, row.region, row.region_code) for row in world.owed(half)] == [(2, odd, f"{odd} 2")]
+    assert (world.owed(whole), [a.response for a in world.attempts()]) == ([], [odd, odd])
 
 
 def test_an_account_with_many_due_does_not_hide_another(world: World) -> None:

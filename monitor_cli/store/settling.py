@@ -6,13 +6,23 @@ is appended, marked late.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, case, literal, select, text, update
 
-from monitor_cli.dialect import among, by_index, insert_rows, is_mysql, now_ms, whole_rows
+from monitor_cli.dialect import (
+    ROW_END,
+    VALUE_END,
+    Literals,
+    among,
+    exact_text,
+    insert_groups,
+    is_mysql,
+    now_text,
+    packed,
+)
 from monitor_cli.schema import REPLAYED, attempt, callback, delivery, owed
 from monitor_cli.types import Type, Unit
 
@@ -91,17 +101,16 @@ class Settlement(NamedTuple):
 
 def settle(conn: Connection, settlements: Sequence[Settlement], lease_ms: int) -> Recorded:
     """Record these. What is under another token by now is left as it is."""
-    now = now_ms(conn)
-    mine = _ours(conn, settlements)
-    _append_attempts(conn, settlements, mine)
-    ours = [s for s in settlements if s.lease in mine]
+    now, held = _held(conn, settlements)
+    _append_attempts(conn, held)
+    ours = [_Ours(s, rearmed != s.rearmed) for s, rearmed in held if rearmed is not None]
     if not ours:
         return Recorded(set(), [])
-    _write_owed(conn, ours)
-    still = _still_owed(conn, [s.callback_id for s in ours if s.then is Then.DONE])
-    _write_deliveries(conn, ours, mine, still, now, lease_ms)
-    off = _write_callbacks(conn, ours, now)
-    return Recorded({s.delivery_id for s in ours if s.then is Then.PART and mine[s.lease] == s.rearmed}, off)
+    mine = [s for s, _ in ours]
+    _write_owed(conn, mine)
+    _write_deliveries(conn, ours, now, lease_ms)
+    off = _write_callbacks(conn, mine, now)
+    return Recorded({s.delivery_id for s, rearmed in ours if s.then is Then.PART and not rearmed}, off)
 
 
 def store_content(conn: Connection, contents: Sequence[Mapping[str, Any]]) -> None:
@@ -118,49 +127,92 @@ def store_content(conn: Connection, contents: Sequence[Mapping[str, Any]]) -> No
 # --- the steps --------------------------------------------------------------------------------------------------------
 
 
-def _ours(conn: Connection, settlements: Sequence[Settlement]) -> dict[tuple[int, str], int]:
-    """The deliveries that are still under our token, locked, with how often they were re-armed by now."""
-    leases = {s.lease for s in settlements}
-    d = delivery.c
-    query = select(d.id, d.lease_token, d.rearmed).where(among(d.id, sorted({key for key, _ in leases})))
-    rows = whole_rows(conn, by_index(query, delivery, "PRIMARY").with_for_update())
-    return {(key, token): rearmed for key, token, rearmed in rows if (key, token) in leases}
+class _Ours(NamedTuple):
+    """A settlement of a delivery that is still under our token, and whether a change came since the claim."""
+
+    settlement: Settlement
+    rearmed: bool
 
 
-def _append_attempts(conn: Connection, settlements: Iterable[Settlement], mine: Mapping[tuple[int, str], int]) -> None:
+def _held(conn: Connection, settlements: Sequence[Settlement]) -> tuple[int, list[tuple[Settlement, int | None]]]:
+    """The time, and how often each delivery was re-armed by now, locked; None where it is under another token."""
+    ids = _ids({s.delivery_id for s in settlements})
+    lease = packed(conn, ["lease_token"], ["id", "rearmed"])
+    lock = "FOR UPDATE" if is_mysql(conn) else ""
+    now, rows = conn.exec_driver_sql(
+        f"SELECT {now_text(conn)}, {lease} FROM {delivery.name} {_primary(conn)} WHERE id IN ({ids}) {lock}"
+    ).one()
+    lines = exact_text(rows).split(ROW_END) if rows else []
+    mine = {(int(key), token): int(rearmed) for token, key, rearmed in (line.split(VALUE_END) for line in lines)}
+    return now, [(s, mine.get(s.lease)) for s in settlements]
+
+
+def _primary(conn: Connection) -> str:
+    # After a burst into a small table the statistics are stale, and the optimizer scans all of it.
+    return "FORCE INDEX (PRIMARY)" if is_mysql(conn) else ""
+
+
+def _ids(ids: Iterable[int]) -> str:
+    return ",".join(map(int.__repr__, ids))
+
+
+def _append_attempts(conn: Connection, held: Sequence[tuple[Settlement, int | None]]) -> None:
+    literals = Literals(conn)
+    of = literals.of
     rows = [
-        (s.delivery_id, a.started_at, a.duration_ms, a.http_status, a.error, a.response, a.webhook_id, a.part, late)
-        for s in settlements
-        for late in [0 if s.lease in mine else 1]
+        f"({s.delivery_id},{a.started_at},{a.duration_ms},{of(a.http_status)},{of(a.error)},{of(a.response)},"
+        f"{of(a.webhook_id)},{a.part},{1 if rearmed is None else 0})"
+        for s, rearmed in held
         for a in s.attempts
     ]
-    if rows:
-        columns = ("delivery_id", "started_at", "duration_ms", "http_status", "error", "response", "webhook_id", "part")
-        insert_rows(conn, attempt, (*columns, "late"), rows)
+    columns = ("delivery_id", "started_at", "duration_ms", "http_status", "error", "response", "webhook_id", "part")
+    insert_groups(conn, attempt, (*columns, "late"), rows, literals)
 
 
 def _write_owed(conn: Connection, settlements: Sequence[Settlement]) -> None:
-    told = [(s.callback_id, t) for s in settlements for t in s.told]
+    told: list[_Owed] = []
+    dropped: list[_Owed] = []
+    for s in settlements:
+        for unit, wanted, kind in s.told:
+            if kind is None:
+                dropped.append((s.callback_id, unit, wanted, None))
+            else:
+                told.append((s.callback_id, unit, wanted, kind.word))
     # A replay that came after the claim is not answered by it: the next claim takes it up.
     _update_owed(
         conn,
         "told = {new}told, told_type = {new}told_type, "
         f"unsure = CASE WHEN unsure = {REPLAYED} THEN {REPLAYED} ELSE 0 END",
-        [(cb, t.unit, t.wanted, t.type.word) for cb, t in told if t.type is not None],
+        told,
     )
-    _update_owed(conn, "told = {new}told", [(cb, t.unit, t.wanted, None) for cb, t in told if t.type is None])
+    _update_owed(conn, "told = {new}told", dropped)
     _update_owed(conn, "unsure = 1", [(s.callback_id, unit, 0, None) for s in settlements for unit in s.unsure])
 
 
-def _update_owed(conn: Connection, what: str, rows: Sequence[tuple[int, Unit, int, str | None]]) -> None:
+_Owed = tuple[int, Unit, int, str | None]
+
+
+def _update_owed(conn: Connection, what: str, rows: Sequence[_Owed]) -> None:
     """On MySQL one INSERT of many rows whose keys all exist, 50 times faster than a statement for each."""
     if not rows:
         return
-    columns = ("callback_id", "channel_id", "region", "region_code", "told", "told_type", "wanted", "owed_since_at")
-    values = [(cb, unit.channel_id, *unit.region, told, kind, 0, 0) for cb, unit, told, kind in rows]
+    columns = ("callback_id", "channel_id", "region", "region_code", "told", "told_type")
     if is_mysql(conn):
         assignments = what.replace("{new}told_type", "VALUES(told_type)").replace("{new}told", "VALUES(told)")
-        insert_rows(conn, owed, columns, values, f"ON DUPLICATE KEY UPDATE {assignments}")
+        literals = Literals(conn)
+        of = literals.of
+        groups = [
+            f"({cb},{channel},{of(region)},{of(code)},{told},{of(kind)},0,0)"
+            for cb, (channel, (region, code)), told, kind in rows
+        ]
+        insert_groups(
+            conn,
+            owed,
+            (*columns, "wanted", "owed_since_at"),
+            groups,
+            literals,
+            f"ON DUPLICATE KEY UPDATE {assignments}",
+        )
         return
     assignments = what.replace("{new}", ":")
     conn.execute(
@@ -168,44 +220,57 @@ def _update_owed(conn: Connection, what: str, rows: Sequence[tuple[int, Unit, in
             f"UPDATE {owed.name} SET {assignments} WHERE callback_id = :callback_id AND channel_id = :channel_id "
             "AND region = :region AND region_code = :region_code"
         ),
-        [dict(zip(columns, row, strict=True)) for row in values],
+        [
+            dict(zip(columns, (cb, unit.channel_id, *unit.region, told, kind), strict=True))
+            for cb, unit, told, kind in rows
+        ],
     )
 
 
-def _still_owed(conn: Connection, callback_ids: Sequence[int]) -> set[int]:
-    query = select(owed.c.callback_id).where(among(owed.c.callback_id, callback_ids), owed.c.wanted > owed.c.told)
-    return set(conn.execute(query.distinct()).scalars()) if callback_ids else set()
-
-
-def _write_deliveries(
-    conn: Connection,
-    settlements: Sequence[Settlement],
-    mine: Mapping[tuple[int, str], int],
-    still: Collection[int],
-    now: int,
-    lease_ms: int,
-) -> None:
-    closing: dict[str, list[int]] = {"done": [], "failed": []}
-    again = []
-    for s in settlements:
-        rearmed = mine[s.lease] != s.rearmed
-        if s.then is Then.DONE and s.callback_id not in still:
-            closing["done"].append(s.delivery_id)
-        elif s.then is Then.FAILED and not rearmed:
-            closing["failed"].append(s.delivery_id)
-        elif s.then in (Then.DONE, Then.RETRY, Then.FAILED):
-            again.append(_due_again(s, rearmed or s.then is Then.DONE, now))
+def _write_deliveries(conn: Connection, ours: Sequence[_Ours], now: int, lease_ms: int) -> None:
+    done = [s for s, _ in ours if s.then is Then.DONE]
+    failed = []
+    again = [_due_again(s, True, now) for s in _close_told(conn, done, now)]
+    for s, rearmed in ours:
+        if s.then is Then.FAILED and not rearmed:
+            failed.append(s.delivery_id)
+        elif s.then in (Then.RETRY, Then.FAILED):
+            again.append(_due_again(s, rearmed, now))
         elif s.then is Then.PART and rearmed:  # newer truth is owed: the rest is built anew
             again.append(_due_again(s, True, now))
         elif s.then is Then.PART:
             left = {"content_hash": s.content_hash} if s.content_hash else {}
             _set(conn, [s.delivery_id], lease_until=now + lease_ms, parts_done=s.parts_done, **left)
-    for state, ids in closing.items():
-        _set(conn, ids, state=state, open_callback_id=None, due_at=None, settled_at=now, **_FREED)
-    _set(conn, [s.delivery_id for s in settlements if s.then is Then.LOCAL], due_at=now + LOCAL_PAUSE_MS, **_FREED)
-    _set(conn, [s.delivery_id for s in settlements if s.then is Then.RELEASE], **_FREED)
+    _close(conn, "failed", failed, now)
+    _set(conn, [s.delivery_id for s, _ in ours if s.then is Then.LOCAL], due_at=now + LOCAL_PAUSE_MS, **_FREED)
+    _set(conn, [s.delivery_id for s, _ in ours if s.then is Then.RELEASE], **_FREED)
     if again:
         conn.execute(_DUE_AGAIN, again)
+
+
+def _close_told(conn: Connection, done: Sequence[Settlement], now: int) -> Sequence[Settlement]:
+    """Close those whose callbacks are owed nothing any more; gives the others."""
+    ids = [s.delivery_id for s in done]
+    # Counted, since of an EXISTS the optimizer might make a look at the whole table.
+    owing = (
+        f"SELECT COUNT(*) FROM {owed.name} o {_primary(conn)} "
+        f"WHERE o.callback_id = {delivery.name}.callback_id AND o.wanted > o.told"
+    )
+    if _close(conn, "done", ids, now, f"AND ({owing}) = 0") == len(ids):
+        return ()
+    still = conn.execute(select(delivery.c.id).where(among(delivery.c.id, ids), delivery.c.state == "open"))
+    left = set(still.scalars())
+    return [s for s in done if s.delivery_id in left]
+
+
+def _close(conn: Connection, state: str, ids: Sequence[int], now: int, unless: str = "") -> int:
+    """Gives how many were closed."""
+    if not ids:
+        return 0
+    return conn.exec_driver_sql(
+        f"UPDATE {delivery.name} {_primary(conn)} SET state = '{state}', open_callback_id = NULL, due_at = NULL, "
+        f"settled_at = {now:d}, lease_token = NULL, lease_until = 0 WHERE id IN ({_ids(ids)}) {unless}"
+    ).rowcount
 
 
 _FREED: dict[str, Any] = {"lease_token": None, "lease_until": 0}
