@@ -74,8 +74,13 @@ def to_json(listed: Sequence[Entry]) -> bytes:
 def json_text(listed: Sequence[Entry]) -> str:
     """The same as text: keys in SPEC order, compact. Written out here, not by json.dumps: the same bytes (a test holds
     them together) in a quarter of the time, for each of many callbacks."""
-    incidents = ",".join([f"{_opened(e.region, e.type)}{','.join(map(_quoted, e.numbers))}]}}" for e in listed])
+    incidents = ",".join(map(_incident, listed))
     return f'{{"status":"200","message":"OK","data":{{"incidents":[{incidents}]}}}}'
+
+
+def _incident(entry: Entry) -> str:
+    region, kind, numbers = entry
+    return f"{_opened(region, kind)}{','.join(map(_quoted, numbers))}]}}"
 
 
 @lru_cache(4096)  # an installation has few regions

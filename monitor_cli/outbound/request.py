@@ -78,13 +78,13 @@ def method_of(template: Template) -> str:
 
 def tells_anything(template: Template) -> bool:
     """Whether a callback's requests say anything of the status: a placeholder does, and raw JSON without a payload."""
-    text = template.url + _payload(template)
-    return (template.raw_json and not _payload(template)) or PLACEHOLDER.search(text) is not None
+    text = template.url + _payload(template.payload)
+    return (template.raw_json and not _payload(template.payload)) or PLACEHOLDER.search(text) is not None
 
 
 def near_misses(template: Template) -> dict[str, str]:
     """The words in braces that are no placeholders and are sent as they stand, but look like one; with that one."""
-    words = dict.fromkeys(_BRACED.findall(f"{template.url} {_payload(template)}"))
+    words = dict.fromkeys(_BRACED.findall(f"{template.url} {_payload(template.payload)}"))
     found = ((word, difflib.get_close_matches(word.strip().lower(), VALUES, 1, 0.75)) for word in words)
     return {word: near[0] for word, near in found if near and word not in VALUES}
 
@@ -112,27 +112,28 @@ def render(template: Template, content: Content) -> Request:
 def _plan(template: Template) -> tuple[Target, Headers, Pieces, Pieces | None]:
     """Whom a template's requests go to, their headers, and the pieces of their path and of their body."""
     target, rest = split_url(template.url)
-    content_type = _content_type(template)
-    headers = _headers(template.headers, content_type)
+    headers = _headers(template.headers, _content_type(template))
     path = cut(_safe(rest if rest.startswith("/") else "/" + rest), PERCENT_FILLERS)
-    return target, headers, path, _body(_payload(template), content_type) if content_type else None
+    return target, headers, path, _body(template.payload, template.raw_json)
 
 
 def _content_type(template: Template) -> str | None:
     """What a POST says of its body; None for a GET."""
     if template.raw_json:
         return JSON_TYPE
-    return FORM_TYPE if _payload(template) else None
+    return FORM_TYPE if _payload(template.payload) else None
 
 
-def _payload(template: Template) -> str:
-    payload = template.payload or ""
-    return payload if payload.strip() else ""
+def _payload(payload: str | None) -> str:
+    return payload if payload and payload.strip() else ""
 
 
 @lru_cache(maxsize=8192)
-def _body(payload: str, content_type: str) -> Pieces:
-    return json_body(payload) if content_type == JSON_TYPE else form_body(payload)
+def _body(payload: str | None, raw_json: bool) -> Pieces | None:
+    text = _payload(payload)
+    if raw_json:
+        return json_body(text)
+    return form_body(text) if text else None
 
 
 @lru_cache(maxsize=8192)
@@ -145,4 +146,8 @@ def _headers(own: Headers, content_type: str | None) -> Headers:
 
 
 def _safe(path: str) -> str:
-    return _UNSAFE.sub(lambda match: match[0].upper() if len(match[0]) == 3 else percent(match[0]), path)
+    return _UNSAFE.sub(_encoded, path)
+
+
+def _encoded(match: re.Match[str]) -> str:
+    return match[0].upper() if len(match[0]) == 3 else percent(match[0])
