@@ -5,7 +5,7 @@ means.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -122,9 +122,7 @@ class Courier:
 
     def _send(self, flight: Flight) -> None:
         try:
-            answers = flight.addresses.result() if flight.addresses else ()
-            addresses = judged_addresses(flight.part.request.to, answers, self._policy)
-            outgoing = self._outgoing(flight, addresses)
+            outgoing = self._outgoing(flight, self._addresses(flight))
         except ResolverFailed as error:
             self._not_sent(flight, error.message, local="resolver")
             return
@@ -136,10 +134,14 @@ class Courier:
             return
         self._transport.start(flight, outgoing)
 
-    def _outgoing(self, flight: Flight, addresses: list[str]) -> Outgoing:
-        request, part = flight.part.request, flight.part
-        secrets = flight.job.claimed.callback.secrets
-        flight.sent = signing.headers(secrets, part.webhook_id, int(self._wall()), request.signed)
+    def _addresses(self, flight: Flight) -> Sequence[str]:
+        if flight.addresses is None:  # the URL has the address itself, which `start` has judged
+            return ()
+        return judged_addresses(flight.part.request.to, flight.addresses.result(), self._policy)
+
+    def _outgoing(self, flight: Flight, addresses: Sequence[str]) -> Outgoing:
+        request, secrets = flight.part.request, flight.job.claimed.callback.secrets
+        flight.sent = signing.headers(secrets, flight.part.webhook_id, int(self._wall()), request.signed)
         headers, ends = (*request.headers, *flight.sent), flight.started + self._deadline
         return Outgoing(request.method, request.url, headers, request.body, request.to, addresses, ends)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, MutableSequence
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -170,7 +170,7 @@ class Lanes:
         self.fast_limit, self.slow_limit, self._clock = fast, slow, clock
         self._moved = slowed
         self._usual = 0.0  # seconds that a request stays in a fast slot, the newest counting most
-        self._left = 0
+        self._left = 0  # how many of the newest count
         self._fast: OrderedDict[Any, float] = OrderedDict()
         self._slow: set[Any] = set()
 
@@ -188,8 +188,9 @@ class Lanes:
     def leave(self, key: Any) -> None:
         entered = self._fast.pop(key, None)
         if entered is not None:
-            self._left += 1
-            self._usual += (self._clock() - entered - self._usual) / min(self._left, EARLY_ANSWERS)
+            if self._left < EARLY_ANSWERS:
+                self._left += 1
+            self._usual += (self._clock() - entered - self._usual) / self._left
         elif key in self._slow:
             self._slow.remove(key)
             self._moved(key, -1)
@@ -198,8 +199,9 @@ class Lanes:
         """Move what has waited for over a second to the slow lane, as far as that has room; earlier where slots are
         short and others are answered much sooner."""
         late = self._clock() - self._patience()
-        for key, entered in list(self._oldest()):
-            if entered > late or len(self._slow) >= self.slow_limit:
+        while self._fast and len(self._slow) < self.slow_limit:
+            key = next(iter(self._fast))
+            if self._fast[key] > late:
                 return
             del self._fast[key]
             self._slow.add(key)
@@ -210,9 +212,6 @@ class Lanes:
         if not short or self._left < EARLY_ANSWERS:
             return SLOW_AFTER_SECONDS
         return min(SLOW_AFTER_SECONDS, max(EARLY_SECONDS, EARLY_TIMES * self._usual))
-
-    def _oldest(self) -> Sequence[tuple[Any, float]]:
-        return list(self._fast.items())[:64]
 
 
 def _less(counter: dict[Any, int], key: Any) -> None:
