@@ -1029,10 +1029,7 @@ def test_candidates_come_by_due_at_and_the_rest_by_primary_key_after_a_burst(bur
         thens = list(settling.Then)
         settlements = [
             settling.Settlement(
-                one.id,
-                one.token,
-                one.callback.id,
-                one.rearmed,
+                one,
                 thens[index % len(thens)],
                 told=[settling.Told(u.unit, u.wanted, Type.CRITICAL) for u in one.owed],
             )

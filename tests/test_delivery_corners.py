@@ -125,15 +125,12 @@ def test_a_late_settlement_beside_the_new_claims_own_changes_nothing(
         unit = new.owed[0]
         attempt = settling.Attempt(now_ms(conn), 1, 200, None, None, "msg_late")
         late = settling.Settlement(
-            old.id,
-            old.token,
-            callback,
-            old.rearmed,
+            old,
             settling.Then.DONE,
             told=[settling.Told(unit.unit, unit.wanted, Type.WARNING)],
             attempts=[attempt],
         )
-        ours = settling.Settlement(new.id, new.token, callback, new.rearmed, settling.Then.RETRY, tried=1, delay_ms=9)
+        ours = settling.Settlement(new, settling.Then.RETRY, tried=1, delay_ms=9)
         settling.settle(conn, [late, ours], 60_000)
     (row,) = world.deliveries()
     assert (row.state, row.attempts, row.lease_until) == ("open", 1, 0)
@@ -156,10 +153,7 @@ def test_of_several_that_are_settled_at_once_those_stay_open_that_are_owed_somet
         found = {one.callback.id: one for one in claims.claim(conn, ids, "one", 60_000, 1000, lambda *_: True)}
         settlements = [
             settling.Settlement(
-                one.id,
-                one.token,
-                callback,
-                one.rearmed,
+                one,
                 settling.Then.DONE,
                 told=[
                     settling.Told(o.unit, o.wanted, Type.CRITICAL) for o in one.owed[: 2 if callback == whole else 1]

@@ -19,7 +19,8 @@ from monitor_cli.config import Settings
 from monitor_cli.delivery import outcome
 from monitor_cli.delivery.jobs import Job, build_job
 from monitor_cli.delivery.outcome import Schedule, Verdict, kept_response, verdict
-from monitor_cli.delivery.redaction import redact
+from monitor_cli.delivery.redaction import SHORTEST_SECRET, redact
+from monitor_cli.outbound import signing
 from monitor_cli.outbound.transfer import KEPT, Answer
 from monitor_cli.store.settling import Attempt, Then
 from monitor_cli.types import Type
@@ -150,6 +151,7 @@ def test_no_answer(arrived: bool, local: str | None, works: bool, expected: Verd
 def test_the_first_kib_of_an_answer_is_kept() -> None:
     assert kept_response(b"", callback_row()) is None
     assert kept_response(b"ok", callback_row()) == "ok"
+    assert kept_response(b"100 %4Fk &amp; \\u0041", callback_row()) == "100 %4Fk &amp; \\u0041"
     assert kept_response(b"x" * 3000, callback_row()) == "x" * 1024
     assert kept_response("é".encode() * 600, callback_row()) == "é" * 512  # never half a character
     assert kept_response(b"a\0b\xff", callback_row()) == "a\ufffdb\ufffd"
@@ -267,6 +269,13 @@ def test_our_secret_is_redacted() -> None:
     of = callback_row()
     text = kept_response(f"secret={of.secrets[0]}".encode(), of)
     assert text == "secret=***"
+
+
+def test_no_secret_of_ours_fits_into_an_answer_that_is_not_looked_through() -> None:
+    secret = signing.new_secret()
+    key = secret.removeprefix("whsec_").encode()
+    assert len(key) > SHORTEST_SECRET
+    assert (redact(key, (secret,), (), cut=False), redact(b"x" + key[:9], (secret,), (), cut=True)) == (b"***", b"x***")
 
 
 # --- what a settlement says -----------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def tell(world: World, callback: int, then: settling.Then = settling.Then.DONE, 
         (one,) = claims.claim(conn, ids, "test", 60_000, 1000, lambda *_: True)
         told = [settling.Told(unit.unit, unit.wanted, one.types[unit.unit]) for unit in one.owed]
         done = told if then is settling.Then.DONE else []
-        settlement = settling.Settlement(one.id, one.token, callback, one.rearmed, then, told=done, **facts)
+        settlement = settling.Settlement(one, then, told=done, **facts)
         settling.settle(conn, [settlement], 60_000)
         assert conn.execute(select(d.c.lease_token).where(d.c.id == one.id)).scalar_one() is None
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Any
 
 from monitor_cli.delivery.jobs import Job, Part, Telling
 from monitor_cli.delivery.redaction import redact
@@ -86,26 +85,27 @@ def kept_response(body: bytes, of: CallbackRow) -> str | None:
     start = body[: 2 * KEPT_BYTES]  # more than is kept, since what is struck out makes it shorter
     body = redact(start, of.secrets, [value for _, value in of.headers], cut=len(body) > len(start))
     text = body.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return text.encode()[:KEPT_BYTES].decode("utf-8", "ignore")
+    kept = text.encode()
+    return text if len(kept) <= KEPT_BYTES else kept[:KEPT_BYTES].decode("utf-8", "ignore")
 
 
 def settle_nothing_sent(job: Job) -> Settlement:
     """All of it was dropped: the numbers are at the type that the customer was told last."""
-    return _settlement(job, Then.DONE, told=_dropped(job))
+    return Settlement(job.claimed, Then.DONE, told=_dropped(job))
 
 
 def settle_release(job: Job) -> Settlement:
     """It was claimed and not started."""
-    return _settlement(job, Then.RELEASE)
+    return Settlement(job.claimed, Then.RELEASE)
 
 
 def settle_local(job: Job) -> Settlement:
-    return _settlement(job, Then.LOCAL)
+    return Settlement(job.claimed, Then.LOCAL)
 
 
 def settle_trouble(job: Job, attempt: Attempt) -> Settlement:
     """It can be no request as it is configured: no retry could mend that."""
-    return _settlement(job, Then.FAILED, told=_dropped(job), attempts=(attempt,), failed=True)
+    return Settlement(job.claimed, Then.FAILED, told=_dropped(job), attempts=(attempt,), failed=True)
 
 
 def settle_answer(
@@ -121,23 +121,16 @@ def settle_answer(
 
 def _taken(job: Job, part: Part, attempt: Attempt) -> Settlement:
     job.done.add(part.webhook_id)
-    complete = job.told_with(part)
-    told = [Told(t.owed.unit, t.owed.wanted, t.type) for t in complete]
-    # A unit that is answered in part only: the customer may believe anything until the rest has arrived.
-    unsure = () if complete else tuple(t.owed.unit for t in part.tellings)
-    if job.next_part() is None:
-        return _settlement(
-            job,
-            Then.DONE,
-            told=[*told, *_dropped(job)],
-            attempts=(attempt,),
-            recovered=job.claimed.callback.failures > 0,
-        )
-    return _settlement(
-        job,
+    told = [Told(t.owed.unit, t.owed.wanted, t.type) for t in job.told_with(part)]
+    if not part.number or job.next_part() is None:  # 0: the only one
+        recovered = job.claimed.callback.failures > 0
+        return Settlement(job.claimed, Then.DONE, told + _dropped(job), attempts=(attempt,), recovered=recovered)
+    return Settlement(
+        job.claimed,
         Then.PART,
         told=told,
-        unsure=unsure,
+        # A unit that is answered in part only: the customer may believe anything until the rest has arrived.
+        unsure=() if told else _units(part.tellings),
         attempts=(attempt,),
         parts_done=_parts_done(job),
         content_hash=job.content_left(),
@@ -149,8 +142,8 @@ def _not_taken(
 ) -> Settlement:
     tried = job.claimed.attempts + 1
     delay = schedule.delay_ms(tried)
-    return _settlement(
-        job,
+    return Settlement(
+        job.claimed,
         Then.FAILED if delay is None else Then.RETRY,
         told=_dropped(job),
         unsure=_units(part.tellings) if meaning is Verdict.UNSURE else (),
@@ -175,21 +168,8 @@ def _reason_to_switch_off(job: Job, answer: Answer, attempt: Attempt) -> str | N
     return None
 
 
-def _settlement(job: Job, then: Then, **facts: Any) -> Settlement:
-    claimed = job.claimed
-    return Settlement(
-        claimed.id,
-        claimed.token,
-        claimed.callback.id,
-        claimed.rearmed,
-        then,
-        seen_modified_at=claimed.callback.modified_at,
-        **facts,
-    )
-
-
 def _dropped(job: Job) -> list[Told]:
-    return [Told(owed.unit, owed.wanted, None) for owed in job.dropped]
+    return [Told(owed.unit, owed.wanted, None) for owed in job.dropped] if job.dropped else []
 
 
 def _units(tellings: Sequence[Telling]) -> tuple[Unit, ...]:

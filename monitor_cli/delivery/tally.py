@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from monitor_cli.store.settling import Then
 
-RESULTS = (*(then.value for then in Then if then is not Then.RELEASE), "dropped")
+RESULTS = (*(then.word for then in Then if then is not Then.RELEASE), "dropped")
 _ROW = 1 + len(RESULTS)  # the first value: when the process's loop last turned, in monotonic milliseconds
+_PLACES = {result: place for place, result in enumerate(RESULTS, 1)}
 
 
 class Row:
@@ -20,7 +21,7 @@ class Row:
 
     def count(self, result: str) -> None:
         """One more request that was settled so, or one more change that was dropped."""
-        self._cells[1 + RESULTS.index(result)] += 1
+        self._cells[_PLACES[result]] += 1
 
     def turned(self, clock: float) -> None:
         """The process's loop goes round; `clock` is monotonic."""

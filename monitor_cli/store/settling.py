@@ -24,6 +24,7 @@ from monitor_cli.dialect import (
     packed,
 )
 from monitor_cli.schema import REPLAYED, attempt, callback, delivery, owed
+from monitor_cli.store.claims import Claimed
 from monitor_cli.types import Type, Unit
 
 LOCAL_PAUSE_MS = 5_000
@@ -59,6 +60,9 @@ class Then(Enum):
     LOCAL = "local"  # a fault on our side: no attempt is used up
     RELEASE = "release"  # nothing was started
 
+    def __init__(self, word: str) -> None:
+        self.word = word  # the value as a plain attribute: it is read for each answer, and an enum's own is slow
+
 
 class Recorded(NamedTuple):
     """What settling brought: the split deliveries whose next part may go, and the callbacks that were switched off,
@@ -69,16 +73,13 @@ class Recorded(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """What came of one claimed delivery. `rearmed` is as it was claimed; `tried` counts the attempts of the schedule.
+    """What came of one claimed delivery. `tried` counts the attempts of the schedule.
 
     `content_hash` is that of what a split request has still to tell, where its time of first building is kept.
     `failed` counts an attempt against the callback, `recovered` clears that count, `off` switches the callback off with
-    this reason, unless a person wrote the callback since `seen_modified_at`."""
+    this reason, unless a person wrote the callback since the claim."""
 
-    delivery_id: int
-    token: str
-    callback_id: int
-    rearmed: int
+    claimed: Claimed
     then: Then
     told: Sequence[Told] = ()
     unsure: Sequence[Unit] = ()
@@ -91,26 +92,20 @@ class Settlement(NamedTuple):
     failed: bool = False
     recovered: bool = False
     off: str | None = None
-    seen_modified_at: int = 0
-
-    @property
-    def lease(self) -> tuple[int, str]:
-        """Which claim it is of: a delivery that was lost and claimed again is another one."""
-        return self.delivery_id, self.token
 
 
 def settle(conn: Connection, settlements: Sequence[Settlement], lease_ms: int) -> Recorded:
     """Record these. What is under another token by now is left as it is."""
     now, held = _held(conn, settlements)
     _append_attempts(conn, held)
-    ours = [_Ours(s, rearmed != s.rearmed) for s, rearmed in held if rearmed is not None]
+    ours = [_Ours(s, rearmed != s.claimed.rearmed) for s, rearmed in held if rearmed is not None]
     if not ours:
         return Recorded(set(), [])
     mine = [s for s, _ in ours]
     _write_owed(conn, mine)
     _write_deliveries(conn, ours, now, lease_ms)
     off = _write_callbacks(conn, mine, now)
-    return Recorded({s.delivery_id for s, rearmed in ours if s.then is Then.PART and not rearmed}, off)
+    return Recorded({s.claimed.id for s, rearmed in ours if s.then is Then.PART and not rearmed}, off)
 
 
 def store_content(conn: Connection, contents: Sequence[Mapping[str, Any]]) -> None:
@@ -136,7 +131,7 @@ class _Ours(NamedTuple):
 
 def _held(conn: Connection, settlements: Sequence[Settlement]) -> tuple[int, list[tuple[Settlement, int | None]]]:
     """The time, and how often each delivery was re-armed by now, locked; None where it is under another token."""
-    ids = _ids({s.delivery_id for s in settlements})
+    ids = _ids({s.claimed.id for s in settlements})
     lease = packed(conn, ["lease_token"], ["id", "rearmed"])
     lock = "FOR UPDATE" if is_mysql(conn) else ""
     now, rows = conn.exec_driver_sql(
@@ -144,7 +139,8 @@ def _held(conn: Connection, settlements: Sequence[Settlement]) -> tuple[int, lis
     ).one()
     lines = exact_text(rows).split(ROW_END) if rows else []
     mine = {(int(key), token): int(rearmed) for token, key, rearmed in (line.split(VALUE_END) for line in lines)}
-    return now, [(s, mine.get(s.lease)) for s in settlements]
+    # By its token too: a delivery that was lost and claimed again is another one.
+    return now, [(s, mine.get((s.claimed.id, s.claimed.token))) for s in settlements]
 
 
 def _primary(conn: Connection) -> str:
@@ -160,7 +156,7 @@ def _append_attempts(conn: Connection, held: Sequence[tuple[Settlement, int | No
     literals = Literals(conn)
     of = literals.of
     rows = [
-        f"({s.delivery_id},{a.started_at},{a.duration_ms},{of(a.http_status)},{of(a.error)},{of(a.response)},"
+        f"({s.claimed.id},{a.started_at},{a.duration_ms},{of(a.http_status)},{of(a.error)},{of(a.response)},"
         f"{of(a.webhook_id)},{a.part},{1 if rearmed is None else 0})"
         for s, rearmed in held
         for a in s.attempts
@@ -173,11 +169,12 @@ def _write_owed(conn: Connection, settlements: Sequence[Settlement]) -> None:
     told: list[_Owed] = []
     dropped: list[_Owed] = []
     for s in settlements:
+        callback_id = s.claimed.callback.id
         for unit, wanted, kind in s.told:
             if kind is None:
-                dropped.append((s.callback_id, unit, wanted, None))
+                dropped.append((callback_id, unit, wanted, None))
             else:
-                told.append((s.callback_id, unit, wanted, kind.word))
+                told.append((callback_id, unit, wanted, kind.word))
     # A replay that came after the claim is not answered by it: the next claim takes it up.
     _update_owed(
         conn,
@@ -186,7 +183,7 @@ def _write_owed(conn: Connection, settlements: Sequence[Settlement]) -> None:
         told,
     )
     _update_owed(conn, "told = {new}told", dropped)
-    _update_owed(conn, "unsure = 1", [(s.callback_id, unit, 0, None) for s in settlements for unit in s.unsure])
+    _update_owed(conn, "unsure = 1", [(s.claimed.callback.id, unit, 0, None) for s in settlements for unit in s.unsure])
 
 
 _Owed = tuple[int, Unit, int, str | None]
@@ -233,24 +230,24 @@ def _write_deliveries(conn: Connection, ours: Sequence[_Ours], now: int, lease_m
     again = [_due_again(s, True, now) for s in _close_told(conn, done, now)]
     for s, rearmed in ours:
         if s.then is Then.FAILED and not rearmed:
-            failed.append(s.delivery_id)
+            failed.append(s.claimed.id)
         elif s.then in (Then.RETRY, Then.FAILED):
             again.append(_due_again(s, rearmed, now))
         elif s.then is Then.PART and rearmed:  # newer truth is owed: the rest is built anew
             again.append(_due_again(s, True, now))
         elif s.then is Then.PART:
             left = {"content_hash": s.content_hash} if s.content_hash else {}
-            _set(conn, [s.delivery_id], lease_until=now + lease_ms, parts_done=s.parts_done, **left)
+            _set(conn, [s.claimed.id], lease_until=now + lease_ms, parts_done=s.parts_done, **left)
     _close(conn, "failed", failed, now)
-    _set(conn, [s.delivery_id for s, _ in ours if s.then is Then.LOCAL], due_at=now + LOCAL_PAUSE_MS, **_FREED)
-    _set(conn, [s.delivery_id for s, _ in ours if s.then is Then.RELEASE], **_FREED)
+    _set(conn, [s.claimed.id for s, _ in ours if s.then is Then.LOCAL], due_at=now + LOCAL_PAUSE_MS, **_FREED)
+    _set(conn, [s.claimed.id for s, _ in ours if s.then is Then.RELEASE], **_FREED)
     if again:
         conn.execute(_DUE_AGAIN, again)
 
 
 def _close_told(conn: Connection, done: Sequence[Settlement], now: int) -> Sequence[Settlement]:
     """Close those whose callbacks are owed nothing any more; gives the others."""
-    ids = [s.delivery_id for s in done]
+    ids = [s.claimed.id for s in done]
     # Counted, since of an EXISTS the optimizer might make a look at the whole table.
     owing = (
         f"SELECT COUNT(*) FROM {owed.name} o {_primary(conn)} "
@@ -260,7 +257,7 @@ def _close_told(conn: Connection, done: Sequence[Settlement], now: int) -> Seque
         return ()
     still = conn.execute(select(delivery.c.id).where(among(delivery.c.id, ids), delivery.c.state == "open"))
     left = set(still.scalars())
-    return [s for s in done if s.delivery_id in left]
+    return [s for s in done if s.claimed.id in left]
 
 
 def _close(conn: Connection, state: str, ids: Sequence[int], now: int, unless: str = "") -> int:
@@ -292,7 +289,7 @@ def _due_again(s: Settlement, rearmed: bool, now: int) -> dict[str, Any]:
     """A new change makes a delivery due at once and starts the schedule anew, except within a running Retry-After."""
     bound = now + s.retry_after_ms if s.retry_after_ms else 0
     return {
-        "key": s.delivery_id,
+        "key": s.claimed.id,
         "due": max(now if rearmed else now + s.delay_ms, bound),
         "bound": bound,
         "tried": 0 if rearmed else s.tried,
@@ -307,10 +304,10 @@ def _set(conn: Connection, ids: Sequence[int], **values: Any) -> None:
 
 def _write_callbacks(conn: Connection, settlements: Sequence[Settlement], now: int) -> list[tuple[int, str]]:
     """Returns the callbacks that were switched off, with the reason."""
-    recovered = [s.callback_id for s in settlements if s.recovered]
+    recovered = [s.claimed.callback.id for s in settlements if s.recovered]
     if recovered:
         conn.execute(update(callback).where(among(callback.c.id, recovered)).values(failures=0, failing_since=None))
-    failed = [s.callback_id for s in settlements if s.failed]
+    failed = [s.claimed.callback.id for s in settlements if s.failed]
     if failed:
         since = case((callback.c.failing_since.is_(None), literal(now)), else_=callback.c.failing_since)
         conn.execute(
@@ -321,14 +318,18 @@ def _write_callbacks(conn: Connection, settlements: Sequence[Settlement], now: i
     for s in settlements:
         if s.then is Then.FAILED and s.retry_after_ms:  # the bound outlives the delivery
             bound = now + s.retry_after_ms
-            conn.execute(update(callback).where(callback.c.id == s.callback_id).values(not_before=bound))
-    return [(s.callback_id, s.off) for s in settlements if s.off and _switch_off(conn, s, s.off)]
+            conn.execute(update(callback).where(callback.c.id == s.claimed.callback.id).values(not_before=bound))
+    return [(s.claimed.callback.id, s.off) for s in settlements if s.off and _switch_off(conn, s, s.off)]
 
 
 def _switch_off(conn: Connection, s: Settlement, reason: str) -> bool:
     """Unless a person wrote the callback meanwhile."""
-    untouched = (callback.c.id == s.callback_id, callback.c.active == 1, callback.c.modified_at == s.seen_modified_at)
+    untouched = (
+        callback.c.id == s.claimed.callback.id,
+        callback.c.active == 1,
+        callback.c.modified_at == s.claimed.callback.modified_at,
+    )
     if not conn.execute(update(callback).where(*untouched).values(active=0, reason=reason)).rowcount:
         return False
-    conn.execute(update(delivery).where(delivery.c.open_callback_id == s.callback_id).values(due_at=None))
+    conn.execute(update(delivery).where(delivery.c.open_callback_id == s.claimed.callback.id).values(due_at=None))
     return True

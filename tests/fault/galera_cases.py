@@ -158,9 +158,7 @@ def test_who_settles_what_another_node_took_over_changes_nothing(nodes: list[Wor
     (one,) = claim(nodes[1], lease_ms=1)
     told = [settling.Told(unit.unit, unit.wanted, one.types[unit.unit]) for unit in one.owed]
     attempt = settling.Attempt(one.now, 5, 200, None, "ok", "msg_1")
-    settlement = settling.Settlement(
-        one.id, one.token, callback, one.rearmed, settling.Then.DONE, told=told, attempts=[attempt]
-    )
+    settlement = settling.Settlement(one, settling.Then.DONE, told=told, attempts=[attempt])
     later: list[claims.Claimed] = []
     work, runs = once(lambda conn: settling.settle(conn, [settlement], 1000), lambda: later.extend(claim(nodes[0])))
     nodes[1].database.transact(work)
