@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
-import re
 import time
 from collections import deque
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import pycurl
@@ -26,8 +27,7 @@ _LOCAL_CODES = {
     pycurl.E_SSL_ENGINE_INITFAILED,
 }
 
-_STATUS = re.compile(rb"HTTP/\S*[ \t]+(\d{3})(?!\S)")
-_MARKS = re.compile(rb"\n(?:retry-after:([^\n]*)|\r?\n)", re.IGNORECASE)  # and the blank line after an answer's headers
+_BLANK = (b"\r\n", b"\n")
 
 
 class Answer(NamedTuple):
@@ -86,11 +86,12 @@ class Transfer:
         """What came of it, libcurl having ended it with this code and these words (None and '' where it sees no
         fault). None: we were stopped until its deadline had passed, and nothing of it was sent."""
         duration = int((now - self.started) * 1000)
-        head = b"".join(self.lines)
+        head, lines = b"".join(self.lines), self.lines
         if len(head) > ANSWER_LIMIT or len(self.lines) == MOST_LINES:
             self.flooded = True
             head = head[:ANSWER_LIMIT] if len(self.lines) < MOST_LINES else b""  # its beginning is gone
-        status, retry_after = _final(head)
+            lines = deque(line + b"\n" for line in head.split(b"\n")[:-1])
+        status, retry_after = _final(lines)
         if status is not None:  # the status line and headers decide, whatever the body did
             return Answer(status, None, self._body, retry_after, duration, True, None, head, self.sendings > 1)
         sent = self.curl.getinfo(pycurl.REQUEST_SIZE) > 0
@@ -113,10 +114,12 @@ class Transfer:
     def _take(self, data: bytes) -> int | None:
         """A piece of the body."""
         self._size += len(data)
+        if self._size <= KEPT:
+            self._body += data
+            return None
         if len(self._body) < KEPT:
-            self._body += data[: KEPT - len(self._body)]
-            if len(self._body) == KEPT:  # only where it is long do the headers' bytes matter
-                self._size += sum(map(len, self.lines))
+            self._body = (self._body + data)[:KEPT]
+            self._size += sum(map(len, self.lines))  # only where it is long do the headers' bytes matter
         return -1 if self._size > ANSWER_LIMIT else None
 
     def _own_words(self) -> str | None:
@@ -131,16 +134,26 @@ class Transfer:
         return "network" if code == pycurl.E_COULDNT_CONNECT and number in _NO_NETWORK and not self.refused else None
 
 
-def _final(head: bytes) -> tuple[int | None, str | None]:
-    """The status of the final answer, once its headers are complete, and its Retry-After. What follows its blank line
-    are trailers; a later line that looks like a status line is a header that forges one."""
-    start, retry_after = 0, None
-    for mark in _MARKS.finditer(head):
-        if mark[1] is not None:
-            retry_after = mark[1].decode("latin-1").strip()
-            continue
-        first = _STATUS.match(head, start)
-        if first and (status := int(first[1])) >= 200:
-            return status, retry_after
-        start, retry_after = mark.end(), None
+def _final(lines: Iterable[bytes]) -> tuple[int | None, str | None]:
+    """The status of the final answer, once its headers are complete, and its Retry-After. What follows the blank line
+    is another answer after a 1xx, else trailers."""
+    status, retry_after, first = None, None, True
+    for line in lines:
+        if first:  # a later line that looks like a status line is a header that forges one
+            status, retry_after, first = _status(line[:16]), None, False
+        elif line in _BLANK:
+            if status is not None and status >= 200:
+                return status, retry_after
+            first = True
+        elif line[11:12] == b":" and line[:11].lower() == b"retry-after":
+            retry_after = line[12:].decode("latin-1").strip()
     return None, None
+
+
+@lru_cache(maxsize=64)
+def _status(line: bytes) -> int | None:
+    """The status in an answer's first line, of which this is the beginning: libcurl lets no more than one blank be
+    before it."""
+    words = line.split(None, 2)
+    valid = line.startswith(b"HTTP/") and len(words) > 1 and len(words[1]) == 3 and words[1].isdigit()
+    return int(words[1]) if valid else None

@@ -90,6 +90,10 @@ class Transport:
         self._sockets = Sockets(2 * ANSWER_LIMIT)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._sockets.watch)
         self._multi.setopt(pycurl.M_MAXCONNECTS, pool)
+        # Looked up each time, which pycurl does in its own way, a call would cost a half more.
+        self._drive = self._multi.socket_action
+        self._add = self._multi.add_handle
+        self._remove = self._multi.remove_handle
         self._ended: list[tuple[Any, Answer | None]] = []  # what the next `wait` gives
         self._first_end = float("inf")  # no request under way has an earlier deadline
         self._added = 0  # taken, and not driven yet
@@ -108,7 +112,7 @@ class Transport:
             self._first_end = out.ends
         _set_request(transfer, out)
         self._flying[transfer.curl] = transfer
-        self._multi.add_handle(transfer.curl)
+        self._add(transfer.curl)
         self._added += 1
         if self._added >= BATCH:
             self._begin_added()
@@ -121,11 +125,11 @@ class Transport:
         timeout = 0.0 if self._begun else min(seconds, self._next_time(looked))  # one that failed is done already
         self._begun = False
         for fd, action in self._sockets.ready(max(0.0, timeout)):
-            self._multi.socket_action(fd, action)
+            self._drive(fd, action)
             if self._sockets.flooded(fd):
                 self._cut_off(fd)
         if self._multi.timeout() == 0:
-            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            self._drive(pycurl.SOCKET_TIMEOUT, 0)
         if self._first_end <= looked:
             self._end_overdue(looked)
         return self._finished()
@@ -136,7 +140,7 @@ class Transport:
 
     def close(self) -> None:
         for curl in self._flying:
-            self._multi.remove_handle(curl)
+            self._remove(curl)
             curl.close()
         for transfer in self._idle:
             transfer.curl.close()
@@ -175,7 +179,7 @@ class Transport:
         if self._added:
             self._added = 0
             self._begun = True
-            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            self._drive(pycurl.SOCKET_TIMEOUT, 0)
 
     def _next_time(self, now: float) -> float:
         """Seconds until a deadline, or until libcurl wants to be called."""
@@ -232,26 +236,26 @@ class Transport:
         transfer = self._flying.pop(curl)
         self._ended.append((transfer.key, transfer.answer(code, words, now)))
         transfer.key = None
-        self._multi.remove_handle(curl)
+        self._remove(curl)
         self._idle.append(transfer)
 
 
 def _set_request(transfer: Transfer, out: Outgoing) -> None:
-    curl = transfer.curl
-    curl.setopt(pycurl.URL, out.url)
+    setopt = transfer.curl.setopt
+    setopt(pycurl.URL, out.url)
     lines = [(f"{name}: {value}" if value else f"{name};").encode("latin-1") for name, value in out.headers]
     if out.body is None:
-        curl.setopt(pycurl.HTTPGET, 1)
+        setopt(pycurl.HTTPGET, 1)
     else:
-        curl.setopt(pycurl.POSTFIELDS, out.body)  # makes it a POST
+        setopt(pycurl.POSTFIELDS, out.body)  # makes it a POST
         lines.append(b"Expect:")
     if lines:
-        curl.setopt(pycurl.HTTPHEADER, lines)
+        setopt(pycurl.HTTPHEADER, lines)
     else:  # an empty list would leave the last request's as they are
-        curl.unsetopt(pycurl.HTTPHEADER)
+        transfer.curl.unsetopt(pycurl.HTTPHEADER)
     if out.addresses:
         pinned = ",".join(f"[{a}]" if ":" in a else a for a in out.addresses)
-        curl.setopt(pycurl.RESOLVE, [f"{out.target.host}:{out.target.port}:{pinned}"])
+        setopt(pycurl.RESOLVE, [f"{out.target.host}:{out.target.port}:{pinned}"])
     elif transfer.pinned:
-        curl.unsetopt(pycurl.RESOLVE)
+        transfer.curl.unsetopt(pycurl.RESOLVE)
     transfer.pinned = bool(out.addresses)
