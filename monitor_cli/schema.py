@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -64,6 +65,19 @@ class Exact(TypeDecorator[str]):
             return dialect.type_descriptor(String(self.length))
         collation = "utf8mb4_nopad_bin" if getattr(dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
         return dialect.type_descriptor(mysql.VARCHAR(self.length, charset="utf8mb4", collation=collation))
+
+
+class Padded(Exact):
+    """The same, filled up with blanks where it is kept: another text of ASCII takes its place in a row without moving
+    what stands behind it. Not for what may end in blanks."""
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        exact = super().load_dialect_impl(dialect)
+        if isinstance(exact, mysql.VARCHAR):
+            return dialect.type_descriptor(mysql.CHAR(self.length, charset=exact.charset, collation=exact.collation))
+        return exact
 
 
 def _options(parts: Iterable[Any] = ()) -> dict[str, Any]:
@@ -202,6 +216,7 @@ owed = _table(
     Column("unsure", SmallInteger, nullable=False, server_default="0"),  # 1: may believe another type; or REPLAYED
     Column("owed_since_at", Millis, nullable=False),
 )
+OWNER_LENGTH = 40
 REPLAYED = 2  # owed.unsure: a person wants it sent again, and no claim has taken that up yet
 delivery = _table(
     "delivery",
@@ -210,8 +225,9 @@ delivery = _table(
     Column("open_callback_id", Id, unique=True),  # = callback_id while open: at most one, the callback's lock
     Column("state", Exact(10), nullable=False),  # open, done, failed
     Column("due_at", Millis),  # NULL: parked
-    Column("lease_token", Exact(32)),
-    Column("lease_owner", Exact(100)),
+    # Never NULL, and padded: a claim writes them in place, which takes MariaDB a third of what making room takes.
+    Column("lease_token", Padded(32), nullable=False, server_default=text("''")),  # "": nobody's
+    Column("lease_owner", Padded(OWNER_LENGTH), nullable=False, server_default=text("''")),  # who had it last
     Column("lease_until", Millis, nullable=False, server_default="0"),
     Column("rearmed", Integer, nullable=False, server_default="0"),
     Column("attempts", Integer, nullable=False, server_default="0"),

@@ -107,6 +107,42 @@ def claimed(world: World, conn: Any, token_of: str) -> claims.Claimed:
     return one
 
 
+def test_long_lists_of_numbers_are_read_whole_and_no_more_than_fit_into_memory(world: World) -> None:
+    assert 3 + 307 * 13 < claims.SHORT < 3 + 308 * 13  # of 308 the last number is cut
+    server = world.server()
+    lists = {}
+    for name, count in {"none": 0, "short": 1, "just": 307, "over": 308, "long": 1000}.items():
+        account = world.account(name)
+        lists[world.callback(account, "http://127.0.0.1:1/")] = numbers = [f"+{account}{i:010}" for i in range(count)]
+        world.number(account, *numbers or ["+0"], channel=1 if numbers else 2)
+    world.flag(server, "critical")
+    world.database.transact(planning.plan_flagged)
+    with world.database.write() as conn:
+        ids = conn.execute(select(d.c.id)).scalars().all()
+        told: dict[int, list[str]] = {}
+        for most in (300, 10_000):
+            found = claims.claim(conn, ids, "one", 60_000, most, lambda *_: True)
+            told |= {one.callback.id: sorted(one.numbers.get(1, ())) for one in found}
+            if most == 300:
+                assert len(found) < len(ids)  # the rest was given back
+    assert told == {callback: numbers for callback, numbers in lists.items() if numbers}
+
+
+def test_what_has_no_callback_any_more_is_parked(world: World) -> None:
+    server = world.server()
+    acme = world.account("acme")
+    world.number(acme, "+1")
+    gone, there = (world.callback(acme, f"http://127.0.0.1:1/{name}") for name in ("gone", "there"))
+    world.flag(server, "critical")
+    world.database.transact(planning.plan_flagged)
+    with world.database.write() as conn:
+        conn.execute(schema.callback.delete().where(schema.callback.c.id == gone))
+        ids = conn.execute(select(d.c.id)).scalars().all()
+        (one,) = claims.claim(conn, ids, "one", 60_000, 1000, lambda *_: True)
+    states = {row.callback_id: (row.lease_token, row.lease_until > 0, row.due_at is None) for row in world.deliveries()}
+    assert states == {gone: ("", False, True), there: (one.token, True, False)}
+
+
 def test_a_late_settlement_beside_the_new_claims_own_changes_nothing(
     cli: Cli, world: World, receiver: Receiver
 ) -> None:
@@ -164,7 +200,7 @@ def test_of_several_that_are_settled_at_once_those_stay_open_that_are_owed_somet
         ]
         settling.settle(conn, settlements, 60_000)
     states = {row.callback_id: (row.state, row.lease_token, row.due_at is None) for row in world.deliveries()}
-    assert states == {whole: ("done", None, True), half: ("open", None, False)}
+    assert states == {whole: ("done", "", True), half: ("open", "", False)}
     assert [(row.channel_id, row.region, row.region_code) for row in world.owed(half)] == [(2, odd, f"{odd} 2")]
     assert (world.owed(whole), [a.response for a in world.attempts()]) == ([], [odd, odd])
 

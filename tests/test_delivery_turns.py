@@ -92,7 +92,7 @@ class Scene:
         """Nothing is owed, open, leased or in doubt."""
         assert [(row.wanted - row.told, row.unsure) for row in self.world.owed(all_rows=True)] == [(0, 0)]
         assert {(row.state, row.open_callback_id, row.lease_token) for row in self.world.deliveries()} == {
-            ("done", None, None)
+            ("done", None, "")
         }
 
 

@@ -46,7 +46,7 @@ def tell(world: World, callback: int, then: settling.Then = settling.Then.DONE, 
         done = told if then is settling.Then.DONE else []
         settlement = settling.Settlement(one, then, told=done, **facts)
         settling.settle(conn, [settlement], 60_000)
-        assert conn.execute(select(d.c.lease_token).where(d.c.id == one.id)).scalar_one() is None
+        assert conn.execute(select(d.c.lease_token).where(d.c.id == one.id)).scalar_one() == ""
 
     world.database.transact(work)
 

@@ -55,6 +55,14 @@ def exact(length: int) -> Any:
     return mysql.VARCHAR(length, charset="utf8mb4", collation=collation)
 
 
+def padded(length: int) -> Any:
+    """The same, filled up with blanks where it is kept."""
+    kind = exact(length)
+    if isinstance(kind, mysql.VARCHAR):
+        return mysql.CHAR(length, charset=kind.charset, collation=kind.collation)
+    return kind
+
+
 def upgrade() -> None:
     steps = Steps(op)
     _platform(steps)
@@ -217,8 +225,8 @@ def _protocol(steps: Steps) -> None:
         sa.Column("open_callback_id", BIG_ID),
         sa.Column("state", exact(10), nullable=False),
         sa.Column("due_at", sa.BigInteger()),
-        sa.Column("lease_token", exact(32)),
-        sa.Column("lease_owner", exact(100)),
+        sa.Column("lease_token", padded(32), nullable=False, server_default=sa.text("''")),
+        sa.Column("lease_owner", padded(40), nullable=False, server_default=sa.text("''")),
         sa.Column("lease_until", sa.BigInteger(), nullable=False, server_default="0"),
         sa.Column("rearmed", sa.Integer(), nullable=False, server_default="0"),
         sa.Column("attempts", sa.Integer(), nullable=False, server_default="0"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from monitor_cli.db import Connection, Database
 from monitor_cli.delivery.jobs import Job, build_job, must_send
 from monitor_cli.delivery.slots import Shares
+from monitor_cli.schema import OWNER_LENGTH
 from monitor_cli.sealing import PLAIN, Keyring
 from monitor_cli.store import claims, planning, settling
 
@@ -65,7 +66,7 @@ class Desk:
         self._deadline = deadline
         self._lease = lease_in_force(lease, deadline)
         self._burst = False  # more was due at the last look than could be taken
-        self.owner = f"{socket.gethostname()}:{os.getpid()}"[:100]
+        self.owner = f"{socket.gethostname()[: OWNER_LENGTH - 8]}:{os.getpid()}"
 
     @property
     def lease_ms(self) -> int:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import closing
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, func, not_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, text, update
 
-from monitor_cli.dialect import among, by_index, ids_parameter, is_mysql, joined_lines, now_ms, whole_rows
+from monitor_cli.dialect import among, counted_lines, decoded_rows, is_mysql, now_ms, now_text, statement
 from monitor_cli.schema import REPLAYED, callback, delivery, number, owed, subscription
 from monitor_cli.store.channels import chunks, types_and_flags, whole_numbers
 from monitor_cli.types import Region, Type, Unit
 
 UNSUBSCRIBED_PAUSE_MS = 60_000
+SHORT = 4_000  # characters of numbers that come with what is owed; a longer list is read by itself
 
 
 class Candidate(NamedTuple):
@@ -74,49 +74,53 @@ class Claimed(NamedTuple):
     flagged: frozenset[Unit] = frozenset()  # units whose type may be that of a change which `wanted` does not count yet
 
 
-class _Stored(NamedTuple):
-    """A callback's columns that sending and parking need, and its account's subscription."""
-
-    id: int
-    account_id: int
-    url: str
-    destination: str
-    payload: str | None
-    headers: str
-    raw_json: int
-    failures: int
-    failing_since: int | None
-    modified_at: int
-    secret: str
-    old_secret: str | None
-    old_secret_until: int | None
-    active: int
-    not_before: int
-    subscribed: int | None
-
-
-_STORED = (
-    *(callback.c[name] for name in _Stored._fields if name != "subscribed"),
-    subscription.c.active.label("subscribed"),
-)
-_SUBSCRIBED = subscription.c.account_id == callback.c.account_id
-
-
 class _Taken(NamedTuple):
-    """A delivery's columns under our token, with its callback (None: it was removed)."""
+    """A delivery under our tokens, its callback, and whether the account is subscribed."""
 
     id: int
+    taken_over: int
     callback_id: int
     rearmed: int
     attempts: int
     created_at: int
-    content_hash: str | None
     content_at: int | None
+    account_id: int
+    raw_json: int
+    failures: int
+    failing_since: int | None
+    modified_at: int
+    old_secret_until: int | None
+    active: int
+    not_before: int
+    subscribed: int | None
+    content_hash: str | None
     parts_done: str | None
-    of: _Stored | None
+    url: str
+    destination: str
+    payload: str | None
+    headers: str
+    secret: str
+    old_secret: str | None
 
 
-_TAKEN = tuple(delivery.c[name] for name in _Taken._fields if name != "of")
+class _Owing(NamedTuple):
+    """A unit that a callback is owed, and its account's numbers on that channel as far as they go into a short text."""
+
+    callback_id: int
+    channel_id: int
+    wanted: int
+    unsure: int
+    region: str
+    region_code: str
+    told_type: str | None
+    numbers: str | None
+
+
+class _Tokens(NamedTuple):
+    """Of one claim: of what was free, and of what an earlier holder let its lease run out on."""
+
+    free: str
+    taken_over: str
 
 
 def due_candidates(
@@ -130,25 +134,27 @@ def due_candidates(
     """Of the deliveries that are due and free those that are so for the longest, in no order. `full_pairs` (account,
     destination) and the destinations `full` can take no more; accounts `other_than` these; of as many parts as `part`
     says first, the one with the number that it says then."""
-    now = now_ms(conn)
-    query = (
-        select(delivery.c.id, callback.c.account_id, callback.c.destination)
-        .join(callback, callback.c.id == delivery.c.callback_id)
-        .where(delivery.c.due_at <= now, delivery.c.lease_until <= now)
-        .order_by(delivery.c.due_at)
-        .limit(limit)
-    )
-    query = by_index(query, delivery, "ix_infi_voice_monitor_delivery_due_at")
-    parts, number = part
-    if parts > 1:
-        query = query.where(delivery.c.id % parts == number)
+    now = now_text(conn)
+    values: dict[str, Any] = {"limit": limit}
+    but = ""
+    if part[0] > 1:
+        values |= {"parts": part[0], "number": part[1]}
+        but += " AND d.id % :parts = :number"
     if other_than:
-        query = query.where(not_(among(callback.c.account_id, sorted(other_than))))
+        values["accounts"] = sorted(other_than)
+        but += " AND c.account_id NOT IN (:accounts)"
     if full:
-        query = query.where(callback.c.destination.not_in(sorted(full)))
+        values["places"] = sorted(full)
+        but += " AND c.destination NOT IN :places"
     if full_pairs:
-        query = query.where(tuple_(callback.c.account_id, callback.c.destination).not_in(sorted(full_pairs)))
-    return [Candidate(*row) for row in whole_rows(conn, select(query.subquery("due")))]
+        values["pairs"] = sorted(full_pairs)
+        but += " AND (c.account_id, c.destination) NOT IN :pairs"
+    oldest = (
+        f"FROM (SELECT d.id, c.account_id, c.destination FROM {delivery.name} d {_by_due(conn)} "
+        f"JOIN {callback.name} c ON c.id = d.callback_id WHERE d.due_at <= {now} AND d.lease_until <= {now}{but} "
+        "ORDER BY d.due_at LIMIT :limit) due"
+    )
+    return decoded_rows(conn, Candidate, ("id", "account_id"), ("destination",), oldest, values)
 
 
 def next_due(conn: Connection) -> int | None:
@@ -172,33 +178,35 @@ def claim(
 ) -> list[Claimed]:
     """Take the lease of those of `ids` that are still due and free, park what may not be sent, and read the rest.
 
-    `needs` says whether an owed unit will be sent, so that the numbers of the others are not read. What would bring
-    more than `max_numbers` numbers into memory is given back (but the first, which may be alone)."""
-    now, token = now_ms(conn), secrets.token_hex(16)
-    taken_over = _take(conn, ids, owner, token, now, lease_ms)
-    rows = _ours(conn, ids, token)
+    `needs` says whether an owed unit will be sent: numbers of the others do not count. What would bring more than
+    `max_numbers` numbers into memory is given back (but the first, which may be alone)."""
+    now, tokens = now_ms(conn), _Tokens(secrets.token_hex(16), secrets.token_hex(16))
+    taken = _take(conn, ids, owner, tokens, now, lease_ms)
+    rows = _ours(conn, ids, tokens) if taken else []
+    if len(rows) < taken:
+        _park_orphans(conn, ids, tokens, rows)
+    _mark_takeovers(conn, [row.callback_id for row in rows if row.taken_over])
+    rows = _park(conn, rows, now)
     if not rows:
         return []
-    _mark_takeovers(conn, [row.callback_id for row in rows if row.id in taken_over])
-    rows = _park(conn, rows, now)
-    owed_units = _owed_units(conn, [row.callback_id for row in rows])
+    owing = _owing(conn, [row.callback_id for row in rows])
     # Types after the claim and after what is owed: the newest truth, never older than the changes counted in wanted.
-    types, flagged = types_and_flags(conn, {o.unit.channel_id for units in owed_units.values() for o in units})
+    types, flagged = types_and_flags(conn, {one.channel_id for one in owing})
+    owed_units, texts = _by_callback(owing)
     wanting = {cb for cb, units in owed_units.items() if any(needs(o, types.get(o.unit)) for o in units)}
-    accounts = {row.callback_id: row.of.account_id for row in rows if row.of and row.callback_id in wanting}
-    numbers, complete = _numbers(conn, accounts, max_numbers)
-    rows = _give_back(conn, rows, wanting.difference(complete))
+    numbers, late = _numbers(conn, [row for row in rows if row.callback_id in wanting], texts, max_numbers)
+    _give_back(conn, late)
     return [
         Claimed(
             row.id,
-            token,
+            tokens[row.taken_over],
             row.rearmed,
             row.attempts,
             row.created_at,
             row.content_hash,
             row.content_at,
             frozenset(json.loads(row.parts_done)) if row.parts_done else frozenset(),
-            _callback_row(row.of, now),
+            _callback_row(row, now),
             owed_units.get(row.callback_id, ()),
             types,
             numbers.get(row.callback_id, {}),
@@ -206,8 +214,15 @@ def claim(
             flagged,
         )
         for row in rows
-        if row.of
+        if row.id not in late
     ]
+
+
+def read_held(conn: Connection, delivery_id: int, token: str, now: int) -> tuple[CallbackRow, bool, bool] | None:
+    """Of a delivery under our token: what sending needs to know of its callback, whether that is active, and whether
+    its account is subscribed."""
+    rows = _ours(conn, [delivery_id], _Tokens(token, token))
+    return (_callback_row(rows[0], now), rows[0].active == 1, rows[0].subscribed == 1) if rows else None
 
 
 # --- the steps --------------------------------------------------------------------------------------------------------
@@ -218,44 +233,44 @@ def _primary(conn: Connection) -> str:
     return "FORCE INDEX (PRIMARY)" if is_mysql(conn) else ""
 
 
-def _by_ids(statement: str) -> Any:
-    return text(statement).bindparams(ids_parameter("ids"))
+def _by_due(conn: Connection) -> str:
+    return "FORCE INDEX (ix_infi_voice_monitor_delivery_due_at)" if is_mysql(conn) else ""
 
 
-def _take(conn: Connection, ids: Sequence[int], owner: str, token: str, now: int, lease_ms: int) -> set[int]:
-    """Compare and set. Returns the ids whose earlier holder let its lease run out: its request may have arrived."""
-    lock = "FOR UPDATE" if is_mysql(conn) else ""
-    leased = conn.execute(
-        _by_ids(f"SELECT id FROM {delivery.name} {_primary(conn)} WHERE id IN (:ids) AND lease_until > 0 {lock}"),
-        {"ids": ids},
+def _take(conn: Connection, ids: Sequence[int], owner: str, tokens: _Tokens, now: int, lease_ms: int) -> int:
+    """Compare and set. Returns how many are ours. Those whose earlier holder let its lease run out get the other token:
+    its request may have arrived. (MySQL sees what is set already: the token comes first.)"""
+    values = {"ids": [*ids], "until": now + lease_ms, "owner": owner, "now": now, **tokens._asdict()}
+    take = (
+        f"UPDATE {delivery.name} {_primary(conn)} "
+        "SET lease_token = CASE WHEN lease_until > 0 THEN :taken_over ELSE :free END, lease_until = :until, "
+        "lease_owner = :owner WHERE id IN (:ids) AND due_at + 0 <= :now AND lease_until <= :now"
     )
-    taken_over = set(leased.scalars())
-    conn.execute(
-        _by_ids(
-            f"UPDATE {delivery.name} {_primary(conn)} SET lease_until = :until, lease_token = :token, "
-            "lease_owner = :owner WHERE id IN (:ids) AND due_at + 0 <= :now AND lease_until <= :now"
-        ),
-        {"ids": ids, "until": now + lease_ms, "token": token, "owner": owner, "now": now},
+    return conn.execute(statement(take, values), values).rowcount
+
+
+def _ours(conn: Connection, ids: Sequence[int], tokens: _Tokens) -> list[_Taken]:
+    numbers = (
+        *("d.id", "d.lease_token = :taken_over", "d.callback_id", "d.rearmed", "d.attempts", "d.created_at"),
+        *("d.content_at", "c.account_id", "c.raw_json", "c.failures", "c.failing_since", "c.modified_at"),
+        *("c.old_secret_until", "c.active", "c.not_before", "s.active"),
     )
-    return taken_over
-
-
-def _ours(conn: Connection, ids: Sequence[int], token: str) -> list[_Taken]:
-    query = (
-        select(*_TAKEN, *_STORED)
-        .select_from(
-            delivery.outerjoin(callback, callback.c.id == delivery.c.callback_id).outerjoin(subscription, _SUBSCRIBED)
-        )
-        .where(among(delivery.c.id, ids), delivery.c.lease_token == token)
+    texts = (
+        *("d.content_hash", "d.parts_done", "c.url", "c.destination", "c.payload", "c.headers", "c.secret"),
+        "c.old_secret",
     )
-    count = len(_TAKEN)
-    # By id, since a platform's view may have more than one row for an account.
-    found = {row[0]: row for row in whole_rows(conn, by_index(query, delivery, "PRIMARY"))}
-    return [_joined(row[:count], row[count:]) for row in found.values()]
+    ours = (
+        f"FROM {delivery.name} d {_primary(conn)} JOIN {callback.name} c ON c.id = d.callback_id "
+        f"LEFT JOIN {subscription.name} s ON s.account_id = c.account_id "
+        "WHERE d.id IN (:ids) AND d.lease_token IN (:free, :taken_over)"
+    )
+    rows = decoded_rows(conn, _Taken, numbers, texts, ours, {"ids": [*ids], **tokens._asdict()})
+    return list({row.id: row for row in rows}.values())  # a platform's view may have more than one row for an account
 
 
-def _joined(taken: Sequence[Any], stored: Sequence[Any]) -> _Taken:
-    return _Taken._make((*taken, None if stored[0] is None else _Stored._make(stored)))
+def _park_orphans(conn: Connection, ids: Sequence[int], tokens: _Tokens, found: Sequence[_Taken]) -> None:
+    """What is ours and has no callback any more."""
+    _free(conn, sorted(set(ids).difference(row.id for row in found)), None, delivery.c.lease_token.in_(tokens))
 
 
 def _mark_takeovers(conn: Connection, callback_ids: Sequence[int]) -> None:
@@ -265,20 +280,10 @@ def _mark_takeovers(conn: Connection, callback_ids: Sequence[int]) -> None:
         )
 
 
-def read_callback(conn: Connection, callback_id: int, now: int) -> tuple[CallbackRow, bool, bool] | None:
-    """What sending needs to know of a callback, whether it is active, and whether its account is subscribed."""
-    query = select(*_STORED).outerjoin(subscription, _SUBSCRIBED).where(callback.c.id == callback_id)
-    row = conn.execute(query).first()
-    if row is None:
-        return None
-    stored = _Stored(*row)
-    return _callback_row(stored, now), stored.active == 1, stored.subscribed == 1
-
-
-def _callback_row(row: _Stored, now: int) -> CallbackRow:
+def _callback_row(row: _Taken, now: int) -> CallbackRow:
     old = row.old_secret if row.old_secret and (row.old_secret_until or 0) > now else None
     return CallbackRow(
-        row.id,
+        row.callback_id,
         row.account_id,
         row.url,
         row.destination,
@@ -296,12 +301,12 @@ def _park(conn: Connection, rows: Sequence[_Taken], now: int) -> list[_Taken]:
     """Judged under the delivery's lock: people write the callback first and the delivery after it, so none is lost."""
     keep, parked, paused, waiting = [], [], [], []
     for row in rows:
-        if row.of is None or not row.of.active:
+        if not row.active:
             parked.append(row.id)
-        elif row.of.subscribed != 1:
+        elif row.subscribed != 1:
             paused.append(row.id)
-        elif row.of.not_before > now:
-            waiting.append((row.id, row.of.not_before))
+        elif row.not_before > now:
+            waiting.append((row.id, row.not_before))
         else:
             keep.append(row)
     _free(conn, parked, None)
@@ -311,93 +316,63 @@ def _park(conn: Connection, rows: Sequence[_Taken], now: int) -> list[_Taken]:
     return keep
 
 
-def _free(conn: Connection, ids: Sequence[int], due_at: int | None) -> None:
+def _free(conn: Connection, ids: Sequence[int], due_at: int | None, *only: ColumnElement[bool]) -> None:
     if ids:
-        conn.execute(
-            update(delivery).where(among(delivery.c.id, ids)).values(lease_until=0, lease_token=None, due_at=due_at)
-        )
+        freed = update(delivery).where(among(delivery.c.id, ids), *only)
+        conn.execute(freed.values(lease_until=0, lease_token="", due_at=due_at))
 
 
-def _owed_units(conn: Connection, callback_ids: Sequence[int]) -> dict[int, tuple[OwedUnit, ...]]:
+def _owing(conn: Connection, callback_ids: Sequence[int]) -> list[_Owing]:
     """What is owed; what a person wants again is taken up with it: from here on a 2xx to this claim answers it."""
-    columns = (
-        owed.c.callback_id,
-        owed.c.channel_id,
-        owed.c.region,
-        owed.c.region_code,
-        owed.c.wanted,
-        owed.c.told_type,
-        owed.c.unsure,
+    numbers = (
+        f"SUBSTR((SELECT {counted_lines(conn, 'n.number')} FROM {number.name} n "
+        f"WHERE n.account_id = c.account_id AND n.channel_id = o.channel_id), 1, {SHORT})"
     )
-    query = select(*columns).where(among(owed.c.callback_id, callback_ids), owed.c.wanted > owed.c.told)
-    units: dict[int, list[OwedUnit]] = {}
-    replayed: set[int] = set()
-    for callback_id, channel_id, region, region_code, wanted, told_type, unsure in whole_rows(conn, query):
-        if unsure == REPLAYED:
-            replayed.add(callback_id)
-        unit = Unit(channel_id, Region(region, region_code))
-        units.setdefault(callback_id, []).append(OwedUnit(unit, wanted, Type.read(told_type), bool(unsure)))
-    if replayed:
+    rest = (
+        f"FROM {owed.name} o JOIN {callback.name} c ON c.id = o.callback_id "
+        "WHERE o.callback_id IN (:ids) AND o.wanted > o.told"
+    )
+    columns = ("o.callback_id", "o.channel_id", "o.wanted", "o.unsure")
+    texts = ("o.region", "o.region_code", "o.told_type", numbers)
+    rows = decoded_rows(conn, _Owing, columns, texts, rest, {"ids": [*callback_ids]})
+    if replayed := [row.callback_id for row in rows if row.unsure == REPLAYED]:
         waiting = (among(owed.c.callback_id, replayed), owed.c.unsure == REPLAYED)
         conn.execute(update(owed).where(*waiting).values(unsure=1))
-    return {callback_id: tuple(sorted(found)) for callback_id, found in units.items()}
+    return rows
+
+
+def _by_callback(
+    owing: Iterable[_Owing],
+) -> tuple[dict[int, tuple[OwedUnit, ...]], dict[int, dict[int, str | None]]]:
+    """What each callback is owed, and its numbers as they were read, by channel."""
+    units: dict[int, list[OwedUnit]] = {}
+    texts: dict[int, dict[int, str | None]] = {}
+    for callback_id, channel_id, wanted, unsure, region, region_code, told_type, numbers in owing:
+        unit = Unit(channel_id, Region(region, region_code))
+        units.setdefault(callback_id, []).append(OwedUnit(unit, wanted, Type.read(told_type), bool(unsure)))
+        texts.setdefault(callback_id, {})[channel_id] = numbers
+    return {callback_id: tuple(sorted(found)) for callback_id, found in units.items()}, texts
 
 
 def _numbers(
-    conn: Connection, accounts: Mapping[int, int], most: int
-) -> tuple[dict[int, dict[int, tuple[str, ...]]], Collection[int]]:
-    """The numbers of each callback's owed channels, and the callbacks for which all of them were read. They come as
-    one text for each callback and channel: rows are what costs time. `accounts`: each callback's."""
-    if not accounts:
-        return {}, ()
-    # With the account beside them numbers are found by both: were it joined in later, a channel's numbers could come
-    # first, those of all accounts, where statistics are stale.
-    channels = (
-        select(owed.c.callback_id, owed.c.channel_id, callback.c.account_id)
-        .join(callback, callback.c.id == owed.c.callback_id)
-        .where(among(owed.c.callback_id, sorted(accounts)), owed.c.wanted > owed.c.told)
-        .distinct()
-        .subquery()
-    )
-    lines = joined_lines(conn, number.c.number).label("lines")
-    same = and_(
-        number.c.account_id == channels.c.account_id,
-        number.c.channel_id == channels.c.channel_id,
-        number.c.number.is_not(None),
-    )
-    query = (
-        select(channels.c.callback_id, number.c.channel_id, func.count().label("count"), lines)
-        .select_from(channels)
-        .join(number, same)
-        .group_by(channels.c.callback_id, number.c.channel_id)
-        .order_by(channels.c.callback_id)
-        .execution_options(stream_results=True)
-    )
-    with closing(conn.execute(query)) as rows:
-        groups, complete = _bounded(rows, accounts, most)
+    conn: Connection, rows: Iterable[_Taken], texts: Mapping[int, Mapping[int, str | None]], most: int
+) -> tuple[dict[int, dict[int, tuple[str, ...]]], set[int]]:
+    """The numbers of the first callbacks by channel, until `most` are at hand, and the deliveries of the others."""
     found: dict[int, dict[int, tuple[str, ...]]] = {}
-    for callback_id, channel_id, count, lines in groups:
-        values = whole_numbers(conn, accounts[callback_id], channel_id, count, lines)
-        found.setdefault(callback_id, {})[channel_id] = values
-    return found, complete
-
-
-def _bounded(
-    rows: Iterable[Sequence[Any]], accounts: Mapping[int, int], most: int
-) -> tuple[list[Sequence[Any]], Collection[int]]:
-    """The groups of the first callbacks, until `most` numbers are at hand, and whose they are."""
-    groups: list[Sequence[Any]] = []
+    late: set[int] = set()
     read = 0
     for row in rows:
-        if read > most and row[0] != groups[-1][0]:
-            return groups, {cb for cb in accounts if cb < row[0]}
-        read += row[2]
-        groups.append(row)
-    return groups, accounts
+        if read > most:
+            late.add(row.id)
+            continue
+        found[row.callback_id] = {
+            channel_id: whole_numbers(conn, row.account_id, channel_id, counted, SHORT)
+            for channel_id, counted in texts[row.callback_id].items()
+        }
+        read += sum(map(len, found[row.callback_id].values()))
+    return found, late
 
 
-def _give_back(conn: Connection, rows: Sequence[_Taken], unread: Collection[int]) -> list[_Taken]:
-    late = [row.id for row in rows if row.callback_id in unread]
-    for some in chunks(late):
-        conn.execute(update(delivery).where(among(delivery.c.id, some)).values(lease_until=0, lease_token=None))
-    return [row for row in rows if row.callback_id not in unread]
+def _give_back(conn: Connection, ids: Collection[int]) -> None:
+    for some in chunks(ids):
+        conn.execute(update(delivery).where(among(delivery.c.id, some)).values(lease_until=0, lease_token=""))

@@ -146,7 +146,7 @@ def forget(conn: Connection, callback_ids: Collection[int]) -> None:
                 state="failed",
                 open_callback_id=None,
                 due_at=None,
-                lease_token=None,
+                lease_token="",
                 lease_until=0,
                 settled_at=now_ms(conn),
             )

@@ -266,11 +266,11 @@ def _close(conn: Connection, state: str, ids: Sequence[int], now: int, unless: s
         return 0
     return conn.exec_driver_sql(
         f"UPDATE {delivery.name} {_primary(conn)} SET state = '{state}', open_callback_id = NULL, due_at = NULL, "
-        f"settled_at = {now:d}, lease_token = NULL, lease_until = 0 WHERE id IN ({_ids(ids)}) {unless}"
+        f"settled_at = {now:d}, lease_token = '', lease_until = 0 WHERE id IN ({_ids(ids)}) {unless}"
     ).rowcount
 
 
-_FREED: dict[str, Any] = {"lease_token": None, "lease_until": 0}
+_FREED: dict[str, Any] = {"lease_token": "", "lease_until": 0}
 
 _DUE_AGAIN = (
     update(delivery)

@@ -12,14 +12,14 @@ import secrets
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, literal_column, select, update
+from sqlalchemy import Connection, delete, insert, literal_column, select, update
 
-from monitor_cli.dialect import joined_lines, now_ms, upsert
+from monitor_cli.dialect import counted_lines, now_ms, upsert
 from monitor_cli.errors import MonitorError
 from monitor_cli.schema import delivery, monitor, number, owed
 from monitor_cli.store import callbacks
 from monitor_cli.store.channels import types_of, whole_numbers
-from monitor_cli.store.claims import CallbackRow, Claimed, OwedUnit, read_callback
+from monitor_cli.store.claims import CallbackRow, Claimed, OwedUnit, read_held
 from monitor_cli.types import Region, Type, Unit
 
 # What an account without numbers is sent: no country has the code 999, so that it can be nobody's number.
@@ -50,7 +50,7 @@ def hold(conn: Connection, callback_id: int, owner: str, lease_ms: int) -> Held 
     if taken is None:
         return None
     delivery_id, opened = taken
-    found = read_callback(conn, callback_id, now)
+    found = read_held(conn, delivery_id, token, now)
     if found is None or not found[2]:
         raise MonitorError(
             f"the account {account} of callback {callback_id} is not subscribed: it is told nothing",
@@ -69,7 +69,7 @@ def let_go(conn: Connection, held: Held) -> None:
     ours = (delivery.c.id == held.delivery_id, delivery.c.lease_token == held.token)
     if held.opened and conn.execute(delete(delivery).where(*ours, delivery.c.rearmed == 0)).rowcount:
         return
-    conn.execute(update(delivery).where(*ours).values(lease_until=0, lease_token=None))
+    conn.execute(update(delivery).where(*ours).values(lease_until=0, lease_token=""))
 
 
 def _take(conn: Connection, callback_id: int, lease: Mapping[str, int | str], now: int) -> tuple[int, bool] | None:
@@ -93,13 +93,13 @@ def _take(conn: Connection, callback_id: int, lease: Mapping[str, int | str], no
 
 def _numbers(conn: Connection, account_id: int) -> dict[int, tuple[str, ...]]:
     query = (
-        select(number.c.channel_id, func.count(), joined_lines(conn, number.c.number))
+        select(number.c.channel_id, literal_column(counted_lines(conn, "number")))
         .where(number.c.account_id == account_id, number.c.number.is_not(None))
         .group_by(number.c.channel_id)
     )
     return {
-        channel_id: whole_numbers(conn, account_id, channel_id, count, lines)
-        for channel_id, count, lines in conn.execute(query).all()
+        channel_id: whole_numbers(conn, account_id, channel_id, counted)
+        for channel_id, counted in conn.execute(query).all()
     }
 
 
