@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, MutableSequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -46,15 +46,15 @@ class Shares:
         *,
         fast: int = 256,
         slow: int = 2048,
-        shuffle: Callable[[MutableSequence[Any]], None] = random.shuffle,
+        shuffle: Callable[[list[Any]], None] = lambda mixed: mixed.sort(key=lambda _: random.random()),
     ) -> None:
         self._processes, self._number = processes, number
         self._lock = threading.Lock()
         self._shuffle = shuffle
-        self._pairs: Counter[tuple[int, str]] = Counter()
-        self._destinations: Counter[str] = Counter()
-        self._quick: Counter[int] = Counter()  # by account, what is not in the slow lane
-        self._slowed: Counter[int] = Counter()
+        self._pairs: dict[tuple[int, str], int] = {}
+        self._destinations: dict[str, int] = {}
+        self._quick: dict[int, int] = {}  # by account, what is not in the slow lane
+        self._slowed: dict[int, int] = {}
         self._quick_free, self._slow_free = fast, slow  # below 0 for what waits for a slot
         self._foreign: set[tuple[int, str]] = set()  # pairs of which other processes have all
         self._denied = False
@@ -67,8 +67,8 @@ class Shares:
     def full(self) -> Full:
         """Whom a look for work may leave out."""
         with self._lock:
-            pairs = [pair for pair, count in self._pairs.items() if count >= self._pair_limit(pair)]
-            places = [name for name, count in self._destinations.items() if count >= self._place_limit(name)]
+            pairs = [pair for pair, count in self._pairs.items() if count >= self._part(PER_ACCOUNT, *pair)]
+            places = [name for name, count in self._destinations.items() if count >= self._part(PER_DESTINATION, name)]
             accounts = {a for held in (self._quick, self._slowed) for a, n in held.items() if n >= NAMED}
             return Full([*pairs, *self._foreign], places, [a for a in accounts if not self._has_room(a)])
 
@@ -105,8 +105,8 @@ class Shares:
     def slowed(self, account_id: int, more: int) -> None:
         """A request of the account has left the fast slots for the slow lane (1), or has left that (-1)."""
         with self._lock:
-            self._slowed[account_id] += more
-            self._quick[account_id] -= more
+            self._slowed[account_id] = self._slowed.get(account_id, 0) + more
+            self._quick[account_id] = self._quick.get(account_id, 0) - more
             self._slow_free -= more
             self._quick_free += more
             for held in (self._slowed, self._quick):
@@ -116,14 +116,16 @@ class Shares:
     def _take_one(self, queue: list[Candidate], chosen: list[Candidate]) -> bool:
         while queue and self._has_room(queue[-1].account_id):
             candidate = queue.pop()
-            pair = (candidate.account_id, candidate.destination)
-            limit = self._pair_limit(pair)
+            _, account_id, destination = candidate
+            pair = (account_id, destination)
+            limit, held = self._part(PER_ACCOUNT, account_id, destination), self._pairs.get(pair, 0)
+            there = self._destinations.get(destination, 0)
             if not limit:
                 self._leave_to_others(pair)
-            elif self._pairs.get(pair, 0) < limit and self._destinations[pair[1]] < self._place_limit(pair[1]):
-                self._pairs[pair] = self._pairs.get(pair, 0) + 1
-                self._destinations[candidate.destination] += 1
-                self._quick[candidate.account_id] = self._quick.get(candidate.account_id, 0) + 1
+            elif held < limit and there < self._part(PER_DESTINATION, destination):
+                self._pairs[pair] = held + 1
+                self._destinations[destination] = there + 1
+                self._quick[account_id] = self._quick.get(account_id, 0) + 1
                 self._quick_free -= 1
                 chosen.append(candidate)
                 return True
@@ -136,18 +138,13 @@ class Shares:
 
     # --- the parts of several processes ------------------------------------------------------------------------------
 
-    def _pair_limit(self, pair: tuple[int, str]) -> int:
-        return self._part(PER_ACCOUNT, f"{pair[0]} {pair[1]}")
-
-    def _place_limit(self, destination: str) -> int:
-        return self._part(PER_DESTINATION, destination)
-
-    def _part(self, limit: int, what: str) -> int:
-        """This process's part of a limit. All parts together are the limit, also where it has fewer than there are
-        processes: who gets none of it differs from one to the next."""
+    def _part(self, limit: int, *what: int | str) -> int:
+        """This process's part of a limit on something. All parts together are the limit, also where it has fewer than
+        there are processes: who gets none of it differs from one to the next."""
         if limit % self._processes == 0:
             return limit // self._processes
-        place = (self._number + crc32(what.encode("utf-8", "replace"))) % self._processes
+        name = " ".join(map(str, what))
+        place = (self._number + crc32(name.encode("utf-8", "replace"))) % self._processes
         return (limit + place) // self._processes
 
     def _leave_to_others(self, pair: tuple[int, str]) -> None:
