@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import time
-from collections import deque
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,7 +13,6 @@ import pycurl
 from monitor_cli.outbound.faults import fault_words
 
 ANSWER_LIMIT = 64 * 1024  # headers and body
-MOST_LINES = ANSWER_LIMIT // 4  # "a:" and a line's end: no fewer bytes make a header
 KEPT = 4096
 
 # The kernel has no way out, or nothing left to give: no customer can be blamed.
@@ -59,11 +57,9 @@ class Transfer:
 
     def __init__(self, curl: pycurl.Curl) -> None:
         self.curl = curl
-        # For each line its append is called: C, where a function of ours would cost three times as much. What is too
-        # long is seen in the end; until then libcurl's limits, Sockets and this length bound it.
-        self.lines: deque[bytes] = deque(maxlen=MOST_LINES)
+        self.lines: list[bytes] = []
         self.pinned = False  # its name's addresses were set by the last request
-        curl.setopt(pycurl.HEADERFUNCTION, self.lines.append)
+        curl.setopt(pycurl.HEADERFUNCTION, self._line)
         curl.setopt(pycurl.WRITEFUNCTION, self._take)
         curl.setopt(pycurl.PREREQFUNCTION, self._may_send)
         self.begin(None, 0.0)
@@ -86,14 +82,10 @@ class Transfer:
         """What came of it, libcurl having ended it with this code and these words (None and '' where it sees no
         fault). None: we were stopped until its deadline had passed, and nothing of it was sent."""
         duration = int((now - self.started) * 1000)
-        head, lines = b"".join(self.lines), self.lines
-        if len(head) > ANSWER_LIMIT or len(self.lines) == MOST_LINES:
-            self.flooded = True
-            head = head[:ANSWER_LIMIT] if len(self.lines) < MOST_LINES else b""  # its beginning is gone
-            lines = deque(line + b"\n" for line in head.split(b"\n")[:-1])
-        status, retry_after = _final(lines)
+        status, retry_after = _final(self.lines)
         if status is not None:  # the status line and headers decide, whatever the body did
-            return Answer(status, None, self._body, retry_after, duration, True, None, head, self.sendings > 1)
+            head, repeated = b"".join(self.lines), self.sendings > 1
+            return Answer(status, None, self._body, retry_after, duration, True, None, head, repeated)
         sent = self.curl.getinfo(pycurl.REQUEST_SIZE) > 0
         if self.overdue and not sent:
             return None
@@ -111,15 +103,20 @@ class Transfer:
         self.sendings += 1
         return pycurl.PREREQFUNC_OK
 
+    def _line(self, line: bytes) -> int | None:
+        """A line of the headers, or of trailers."""
+        self._size += len(line)
+        if self._size > ANSWER_LIMIT:
+            self.flooded = True
+            return -1
+        self.lines.append(line)
+        return None
+
     def _take(self, data: bytes) -> int | None:
         """A piece of the body."""
         self._size += len(data)
-        if self._size <= KEPT:
-            self._body += data
-            return None
         if len(self._body) < KEPT:
             self._body = (self._body + data)[:KEPT]
-            self._size += sum(map(len, self.lines))  # only where it is long do the headers' bytes matter
         return -1 if self._size > ANSWER_LIMIT else None
 
     def _own_words(self) -> str | None:
