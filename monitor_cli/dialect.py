@@ -146,6 +146,11 @@ def by_index(query: S, table: FromClause, index: str) -> S:
     return query
 
 
+def forced(conn: Connection, index: str) -> str:
+    """The same for a statement written as text: what stands behind the table's name."""
+    return f"FORCE INDEX ({index})" if is_mysql(conn) else ""
+
+
 def decoded_rows(
     conn: Connection, kind: type[R], numbers: Sequence[str], texts: Sequence[str], rest: str, values: Mapping[str, Any]
 ) -> list[R]:

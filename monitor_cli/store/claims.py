@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, text, update
 
-from monitor_cli.dialect import among, counted_lines, decoded_rows, is_mysql, now_ms, now_text, statement
+from monitor_cli.dialect import among, counted_lines, decoded_rows, forced, now_ms, now_text, statement
 from monitor_cli.schema import REPLAYED, callback, delivery, number, owed, subscription
 from monitor_cli.store.channels import chunks, types_and_flags, whole_numbers
 from monitor_cli.types import Region, Type, Unit
 
 UNSUBSCRIBED_PAUSE_MS = 60_000
 SHORT = 4_000  # characters of numbers that come with what is owed; a longer list is read by itself
+_ID, _DUE = "PRIMARY", f"ix_{delivery.name}_due_at"  # indexes that statements name
 
 
 class Candidate(NamedTuple):
@@ -150,7 +151,7 @@ def due_candidates(
         values["pairs"] = sorted(full_pairs)
         but += " AND (c.account_id, c.destination) NOT IN :pairs"
     oldest = (
-        f"FROM (SELECT d.id, c.account_id, c.destination FROM {delivery.name} d {_by_due(conn)} "
+        f"FROM (SELECT d.id, c.account_id, c.destination FROM {delivery.name} d {forced(conn, _DUE)} "
         f"JOIN {callback.name} c ON c.id = d.callback_id WHERE d.due_at <= {now} AND d.lease_until <= {now}{but} "
         "ORDER BY d.due_at LIMIT :limit) due"
     )
@@ -228,21 +229,12 @@ def read_held(conn: Connection, delivery_id: int, token: str, now: int) -> tuple
 # --- the steps --------------------------------------------------------------------------------------------------------
 
 
-def _primary(conn: Connection) -> str:
-    # After a burst into a small table the statistics are stale, and the optimizer scans all of it.
-    return "FORCE INDEX (PRIMARY)" if is_mysql(conn) else ""
-
-
-def _by_due(conn: Connection) -> str:
-    return "FORCE INDEX (ix_infi_voice_monitor_delivery_due_at)" if is_mysql(conn) else ""
-
-
 def _take(conn: Connection, ids: Sequence[int], owner: str, tokens: _Tokens, now: int, lease_ms: int) -> int:
     """Compare and set. Returns how many are ours. Those whose earlier holder let its lease run out get the other token:
     its request may have arrived. (MySQL sees what is set already: the token comes first.)"""
     values = {"ids": [*ids], "until": now + lease_ms, "owner": owner, "now": now, **tokens._asdict()}
     take = (
-        f"UPDATE {delivery.name} {_primary(conn)} "
+        f"UPDATE {delivery.name} {forced(conn, _ID)} "
         "SET lease_token = CASE WHEN lease_until > 0 THEN :taken_over ELSE :free END, lease_until = :until, "
         "lease_owner = :owner WHERE id IN (:ids) AND due_at + 0 <= :now AND lease_until <= :now"
     )
@@ -260,7 +252,7 @@ def _ours(conn: Connection, ids: Sequence[int], tokens: _Tokens) -> list[_Taken]
         "c.old_secret",
     )
     ours = (
-        f"FROM {delivery.name} d {_primary(conn)} JOIN {callback.name} c ON c.id = d.callback_id "
+        f"FROM {delivery.name} d {forced(conn, _ID)} JOIN {callback.name} c ON c.id = d.callback_id "
         f"LEFT JOIN {subscription.name} s ON s.account_id = c.account_id "
         "WHERE d.id IN (:ids) AND d.lease_token IN (:free, :taken_over)"
     )

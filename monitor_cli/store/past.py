@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import Connection, func, select, text
 
 from monitor_cli.db import AnyRow
-from monitor_cli.dialect import ROW_END, VALUE_END, ids_parameter, is_mysql, packed
+from monitor_cli.dialect import ROW_END, VALUE_END, forced, ids_parameter, packed
 from monitor_cli.schema import attempt, change, condition, delivery, monitor, number
 from monitor_cli.store.archivable import ARCHIVED, TableName
 from monitor_cli.store.channels import chunks
@@ -160,7 +160,7 @@ def changes(
     texts, numbers = ["region", "region_code", "to_type"], ["created_at", "id", "monitor_id"]
     if said:
         texts += _SAID
-    hint = f"FORCE INDEX ({_TIME_INDEX})" if is_mysql(conn) else ""
+    hint = forced(conn, _TIME_INDEX)
     inner = (
         f"SELECT {', '.join([*texts, *numbers])} FROM {change.name} {hint} WHERE created_at >= :at AND "
         "created_at < :until AND (created_at > :at OR id > :id) ORDER BY created_at, id LIMIT :block"

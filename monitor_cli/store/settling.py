@@ -18,6 +18,7 @@ from monitor_cli.dialect import (
     Literals,
     among,
     exact_text,
+    forced,
     insert_groups,
     is_mysql,
     now_text,
@@ -135,17 +136,12 @@ def _held(conn: Connection, settlements: Sequence[Settlement]) -> tuple[int, lis
     lease = packed(conn, ["lease_token"], ["id", "rearmed"])
     lock = "FOR UPDATE" if is_mysql(conn) else ""
     now, rows = conn.exec_driver_sql(
-        f"SELECT {now_text(conn)}, {lease} FROM {delivery.name} {_primary(conn)} WHERE id IN ({ids}) {lock}"
+        f"SELECT {now_text(conn)}, {lease} FROM {delivery.name} {forced(conn, 'PRIMARY')} WHERE id IN ({ids}) {lock}"
     ).one()
     lines = exact_text(rows).split(ROW_END) if rows else []
     mine = {(int(key), token): int(rearmed) for token, key, rearmed in (line.split(VALUE_END) for line in lines)}
     # By its token too: a delivery that was lost and claimed again is another one.
     return now, [(s, mine.get((s.claimed.id, s.claimed.token))) for s in settlements]
-
-
-def _primary(conn: Connection) -> str:
-    # After a burst into a small table the statistics are stale, and the optimizer scans all of it.
-    return "FORCE INDEX (PRIMARY)" if is_mysql(conn) else ""
 
 
 def _ids(ids: Iterable[int]) -> str:
@@ -250,7 +246,7 @@ def _close_told(conn: Connection, done: Sequence[Settlement], now: int) -> Seque
     ids = [s.claimed.id for s in done]
     # Counted, since of an EXISTS the optimizer might make a look at the whole table.
     owing = (
-        f"SELECT COUNT(*) FROM {owed.name} o {_primary(conn)} "
+        f"SELECT COUNT(*) FROM {owed.name} o {forced(conn, 'PRIMARY')} "
         f"WHERE o.callback_id = {delivery.name}.callback_id AND o.wanted > o.told"
     )
     if _close(conn, "done", ids, now, f"AND ({owing}) = 0") == len(ids):
@@ -265,8 +261,8 @@ def _close(conn: Connection, state: str, ids: Sequence[int], now: int, unless: s
     if not ids:
         return 0
     return conn.exec_driver_sql(
-        f"UPDATE {delivery.name} {_primary(conn)} SET state = '{state}', open_callback_id = NULL, due_at = NULL, "
-        f"settled_at = {now:d}, lease_token = '', lease_until = 0 WHERE id IN ({_ids(ids)}) {unless}"
+        f"UPDATE {delivery.name} {forced(conn, 'PRIMARY')} SET state = '{state}', open_callback_id = NULL, "
+        f"due_at = NULL, settled_at = {now:d}, lease_token = '', lease_until = 0 WHERE id IN ({_ids(ids)}) {unless}"
     ).rowcount
 
 
