@@ -101,11 +101,11 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-]*", re.ASCII).fullmatch  # what no store coul
 
 
 def insert_rows(
-    conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[int | str | None]], tail: str = ""
+    conn: Connection, table: Table, columns: Sequence[str], rows: Iterable[Sequence[int | str | None]]
 ) -> None:
     """INSERT many rows in one statement."""
     literals = Literals(conn)
-    insert_groups(conn, table, columns, [f"({','.join(map(literals.of, row))})" for row in rows], literals, tail)
+    insert_groups(conn, table, columns, [f"({','.join(map(literals.of, row))})" for row in rows], literals)
 
 
 def insert_groups(
@@ -114,8 +114,13 @@ def insert_groups(
     """The same of rows as they stand in the statement, (1,NULL,'x'): to write one by a format that knows its numbers
     takes a third of the time that asking about each value does."""
     if groups:
-        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {','.join(groups)} {tail}"
-        conn.exec_driver_sql(statement, tuple(literals.texts))
+        insert = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {','.join(groups)} {tail}"
+        conn.exec_driver_sql(insert, tuple(literals.texts))
+
+
+def id_list(ids: Iterable[int]) -> str:
+    """What stands between the brackets of an IN list of ids; no text gets through."""
+    return ",".join(map(int.__repr__, ids)) or "NULL"
 
 
 class _Ids(UserDefinedType[Iterable[int]]):
@@ -124,7 +129,7 @@ class _Ids(UserDefinedType[Iterable[int]]):
     cache_ok = True
 
     def literal_processor(self, dialect: Any) -> Callable[[Iterable[int]], str]:
-        return lambda ids: ",".join(map(int.__repr__, ids)) or "NULL"  # which no text gets through
+        return id_list
 
 
 def ids_parameter(name: str, ids: Iterable[int] | None = None) -> BindParameter[Any]:
@@ -162,9 +167,12 @@ def decoded_rows(
         row = ",',',".join([*(f"IFNULL({column},'null')" for column in numbers), _end_of_array(texts)])
         whole = f"SELECT COUNT(*), CONCAT('[', GROUP_CONCAT('[',{row}), ']') {rest}"
         count, lines = conn.execute(statement(whole, values), values).one()
+        if not count:
+            return []
         with suppress(ValueError):  # it was cut, or a platform's view has something else there
-            if not count or len(rows := _decoder(kind)(lines)) == count:
-                return rows if count else []
+            rows = _decoder(kind)(lines)
+            if len(rows) == count:
+                return rows
     plain = f"SELECT {', '.join((*numbers, *texts))} {rest}"
     return [kind(*row) for row in conn.execute(statement(plain, values), values)]
 

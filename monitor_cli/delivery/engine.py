@@ -316,9 +316,9 @@ class Engine:
         if answer is None:
             self._settle_later(flight.job, settle_release(flight.job))
             return
-        if answered := answer.http_status is not None:
+        if answer.http_status is not None:
             self._reached, self._last_contact, self._fault = True, self._clock(), None
-        meaning = verdict(answer, answered or self._network_works())
+        meaning = verdict(answer, self._network_works())
         if meaning is Verdict.LOCAL:
             self._note_fault(flight, answer.error or "")
         attempt = self._attempt(flight, answer)

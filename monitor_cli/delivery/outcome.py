@@ -85,8 +85,7 @@ def kept_response(body: bytes, of: CallbackRow) -> str | None:
     start = body[: 2 * KEPT_BYTES]  # more than is kept, since what is struck out makes it shorter
     body = redact(start, of.secrets, [value for _, value in of.headers], cut=len(body) > len(start))
     text = body.decode("utf-8", "replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    kept = text.encode()
-    return text if len(kept) <= KEPT_BYTES else kept[:KEPT_BYTES].decode("utf-8", "ignore")
+    return text.encode()[:KEPT_BYTES].decode("utf-8", "ignore")
 
 
 def settle_nothing_sent(job: Job) -> Settlement:
@@ -169,7 +168,7 @@ def _reason_to_switch_off(job: Job, answer: Answer, attempt: Attempt) -> str | N
 
 
 def _dropped(job: Job) -> list[Told]:
-    return [Told(owed.unit, owed.wanted, None) for owed in job.dropped] if job.dropped else []
+    return [Told(owed.unit, owed.wanted, None) for owed in job.dropped]
 
 
 def _units(tellings: Sequence[Telling]) -> tuple[Unit, ...]:

@@ -19,6 +19,8 @@ from monitor_cli.store.channels import chunks, types_and_flags, whole_numbers
 from monitor_cli.types import Region, Type, Unit
 
 UNSUBSCRIBED_PAUSE_MS = 60_000
+FREED: dict[str, Any] = {"lease_token": "", "lease_until": 0}
+"""What a delivery's lease is written as when it is given back."""
 SHORT = 4_000  # characters of numbers that come with what is owed; a longer list is read by itself
 _ID, _DUE = "PRIMARY", f"ix_{delivery.name}_due_at"  # indexes that statements name
 
@@ -311,7 +313,7 @@ def _park(conn: Connection, rows: Sequence[_Taken], now: int) -> list[_Taken]:
 def _free(conn: Connection, ids: Sequence[int], due_at: int | None, *only: ColumnElement[bool]) -> None:
     if ids:
         freed = update(delivery).where(among(delivery.c.id, ids), *only)
-        conn.execute(freed.values(lease_until=0, lease_token="", due_at=due_at))
+        conn.execute(freed.values(due_at=due_at, **FREED))
 
 
 def _owing(conn: Connection, callback_ids: Sequence[int]) -> list[_Owing]:
@@ -367,4 +369,4 @@ def _numbers(
 
 def _give_back(conn: Connection, ids: Collection[int]) -> None:
     for some in chunks(ids):
-        conn.execute(update(delivery).where(among(delivery.c.id, some)).values(lease_until=0, lease_token=""))
+        conn.execute(update(delivery).where(among(delivery.c.id, some)).values(**FREED))

@@ -6,7 +6,7 @@ is appended, marked late.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -19,13 +19,14 @@ from monitor_cli.dialect import (
     among,
     exact_text,
     forced,
+    id_list,
     insert_groups,
     is_mysql,
     now_text,
     packed,
 )
 from monitor_cli.schema import REPLAYED, attempt, callback, delivery, owed
-from monitor_cli.store.claims import Claimed
+from monitor_cli.store.claims import FREED, Claimed
 from monitor_cli.types import Type, Unit
 
 LOCAL_PAUSE_MS = 5_000
@@ -132,7 +133,7 @@ class _Ours(NamedTuple):
 
 def _held(conn: Connection, settlements: Sequence[Settlement]) -> tuple[int, list[tuple[Settlement, int | None]]]:
     """The time, and how often each delivery was re-armed by now, locked; None where it is under another token."""
-    ids = _ids({s.claimed.id for s in settlements})
+    ids = id_list({s.claimed.id for s in settlements})
     lease = packed(conn, ["lease_token"], ["id", "rearmed"])
     lock = "FOR UPDATE" if is_mysql(conn) else ""
     now, rows = conn.exec_driver_sql(
@@ -142,10 +143,6 @@ def _held(conn: Connection, settlements: Sequence[Settlement]) -> tuple[int, lis
     mine = {(int(key), token): int(rearmed) for token, key, rearmed in (line.split(VALUE_END) for line in lines)}
     # By its token too: a delivery that was lost and claimed again is another one.
     return now, [(s, mine.get((s.claimed.id, s.claimed.token))) for s in settlements]
-
-
-def _ids(ids: Iterable[int]) -> str:
-    return ",".join(map(int.__repr__, ids))
 
 
 def _append_attempts(conn: Connection, held: Sequence[tuple[Settlement, int | None]]) -> None:
@@ -235,8 +232,8 @@ def _write_deliveries(conn: Connection, ours: Sequence[_Ours], now: int, lease_m
             left = {"content_hash": s.content_hash} if s.content_hash else {}
             _set(conn, [s.claimed.id], lease_until=now + lease_ms, parts_done=s.parts_done, **left)
     _close(conn, "failed", failed, now)
-    _set(conn, [s.claimed.id for s, _ in ours if s.then is Then.LOCAL], due_at=now + LOCAL_PAUSE_MS, **_FREED)
-    _set(conn, [s.claimed.id for s, _ in ours if s.then is Then.RELEASE], **_FREED)
+    _set(conn, [s.claimed.id for s, _ in ours if s.then is Then.LOCAL], due_at=now + LOCAL_PAUSE_MS, **FREED)
+    _set(conn, [s.claimed.id for s, _ in ours if s.then is Then.RELEASE], **FREED)
     if again:
         conn.execute(_DUE_AGAIN, again)
 
@@ -262,11 +259,9 @@ def _close(conn: Connection, state: str, ids: Sequence[int], now: int, unless: s
         return 0
     return conn.exec_driver_sql(
         f"UPDATE {delivery.name} {forced(conn, 'PRIMARY')} SET state = '{state}', open_callback_id = NULL, "
-        f"due_at = NULL, settled_at = {now:d}, lease_token = '', lease_until = 0 WHERE id IN ({_ids(ids)}) {unless}"
+        f"due_at = NULL, settled_at = {now:d}, lease_token = '', lease_until = 0 WHERE id IN ({id_list(ids)}) {unless}"
     ).rowcount
 
-
-_FREED: dict[str, Any] = {"lease_token": "", "lease_until": 0}
 
 _DUE_AGAIN = (
     update(delivery)
@@ -276,7 +271,7 @@ _DUE_AGAIN = (
         not_before=bindparam("bound"),
         attempts=bindparam("tried"),
         parts_done=bindparam("parts"),
-        **_FREED,
+        **FREED,
     )
 )
 
