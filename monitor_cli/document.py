@@ -12,8 +12,8 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from html import escape
 from typing import NamedTuple
-from xml.sax.saxutils import escape
 
 from monitor_cli.types import Region, Type
 
@@ -131,4 +131,4 @@ def _tag(name: str, text: str) -> str:
 
 def _text(text: str) -> str:
     """Text as XML has it: a bare carriage return would be read back as a line feed (XML 1.0, 2.11)."""
-    return escape(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)).replace("\r", "&#13;")
+    return escape(_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text), quote=False).replace("\r", "&#13;")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from configparser import Error as ParserError
-from configparser import RawConfigParser
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -75,6 +73,9 @@ def _check_option_file(url: URL) -> None:
     path = url.query.get("read_default_file")
     if not isinstance(path, str):
         return
+    from configparser import Error as ParserError  # few URLs name such a file
+    from configparser import RawConfigParser
+
     try:
         RawConfigParser(strict=False, allow_no_value=True).read_string(Path(path).expanduser().read_text("utf-8"))
     except (ParserError, UnicodeDecodeError):

@@ -13,7 +13,6 @@ from monitor_cli.cli.inputs import Decimal, WholeNumber
 from monitor_cli.cli.observed import CALLBACK_RUN, observed, textfile_option
 from monitor_cli.cli.output import cell, say_on_terminal
 from monitor_cli.delivery.fleet import run_fleet
-from monitor_cli.delivery.preview import preview
 from monitor_cli.delivery.tally import Tally
 
 if TYPE_CHECKING:  # the library is loaded where there is a textfile
@@ -58,6 +57,8 @@ def run_callbacks(
     if concurrency is not None:
         settings = replace(settings, concurrency=concurrency)
     if dry_run:
+        from monitor_cli.delivery.preview import preview  # cron does without
+
         lines = 0
         for line in preview(app.database, settings):
             click.echo(cell(line))

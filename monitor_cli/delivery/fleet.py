@@ -128,7 +128,7 @@ def run_fleet(
     database.drop_when_silent(
         max(1, int(min(SILENT_SECONDS, lease_in_force(settings.lease_seconds, settings.total_timeout) / 4)))
     )
-    _collect_rarely()
+    gc.freeze()  # what is there by now stays, and stays shared with the helpers
     fleet = Fleet()
     fleet.listen(lambda: None)  # before there are helpers: a SIGTERM that comes early must not kill one half-way
     tally = Tally(count)
@@ -160,13 +160,6 @@ def _judge(own: Reach, helpers: Sequence[Ended]) -> None:
     faults = [each.fault for each in reach if each.fault]
     if faults and not any(each.anybody for each in reach):
         raise OutsideError(f"no customer can be reached: {faults[0]}", "check this host's network and resolver")
-
-
-def _collect_rarely() -> None:
-    """What a run makes is freed as its last reference goes: looking for cycles through all of it took a tenth of the
-    time. What is there by now stays, and stays shared with the helpers."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def _help(
