@@ -32,7 +32,7 @@ browser: $(INSTALLED) ## the pages of reports in a real browser, at 400 and 1400
 	@.ci/prepare browser
 	@MONITOR_TEST_BROWSER=1 $(BIN)/python -m pytest -n 0 tests/test_report_page.py $(ARGS)
 
-bench: $(INSTALLED) mariadb ## the figures that docs/ quote, on a quiet machine: half an hour; needs nginx, openssl and wrk
+bench: $(INSTALLED) mariadb ## the figures that docs/ quote, on a quiet machine: half an hour; needs nginx-light, libnginx-mod-http-echo, openssl, wrk
 	@for what in throughput memory plan watch; do $(BIN)/python -m benchmarks.delivery $$what || exit; done
 	@$(BIN)/python -m benchmarks.isolation
 	@$(BIN)/python -m benchmarks.sync

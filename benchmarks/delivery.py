@@ -32,7 +32,7 @@ import requests
 import sqlalchemy
 from sqlalchemy import insert, text
 
-from benchmarks.receivers import SlowReceiver, TimingReceiver, nginx
+from benchmarks.receivers import TimingReceiver, nginx
 from monitor_cli import migrate, schema
 from monitor_cli.db import Database
 from monitor_cli.dialect import now_ms
@@ -227,21 +227,19 @@ def throughput(owed: int, runs: int, cases: list[str]) -> None:
         for case in cases:
             base, ca = front.base(case)
             url = server.create_database()
-            with SlowReceiver(0.05) if case == "50ms" else _nothing() as slow:
-                base = slow.base if slow else base
-                database = seed(url, owed, base, 200)
-                ours, theirs = [], []
-                kinds = ("critical", "operational")
-                for run in range(runs + 1):  # the first warms up
-                    if case != "50ms":
-                        theirs.append(naive(url, base, 200, 1500, ca))
-                    flag_all(database, kinds[run % 2])
-                    database.transact(plan_flagged)  # timed by `plan`
-                    seconds, peak = callback_run(url, **({"MONITOR_CA_FILE": ca} if ca else {}))
-                    if left := still_owed(database):
-                        raise SystemExit(f"{left} still owed")
-                    ours.append(owed / seconds)
-                report(case, ours[1:], theirs[1:], peak)
+            database = seed(url, owed, base, 200)
+            ours, theirs = [], []
+            kinds = ("critical", "operational")
+            for run in range(runs + 1):  # the first warms up
+                if case != "50ms":
+                    theirs.append(naive(url, base, 200, 1500, ca))
+                flag_all(database, kinds[run % 2])
+                database.transact(plan_flagged)  # timed by `plan`
+                seconds, peak = callback_run(url, **({"MONITOR_CA_FILE": ca} if ca else {}))
+                if left := still_owed(database):
+                    raise SystemExit(f"{left} still owed")
+                ours.append(owed / seconds)
+            report(case, ours[1:], theirs[1:], peak)
             database.close()
 
 
@@ -383,11 +381,6 @@ while True:
     finally:
         process.terminate()
         process.wait(30)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield None
 
 
 def versions() -> str:

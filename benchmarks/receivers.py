@@ -1,4 +1,4 @@
-"""Receivers that are not the bottleneck: nginx (plain and TLS), one that takes a fixed time, one that notes when."""
+"""Receivers that are not the bottleneck: nginx (plain, over TLS, or taking 50 ms), and one that notes when."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_ECHO = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")  # a timer in nginx's own loop, no process for it
 _CONF = """
+load_module {echo};
 worker_processes 1; daemon off; pid {dir}/pid; error_log {dir}/error.log crit;
 events {{ worker_connections 8192; }}
 http {{
@@ -25,17 +27,23 @@ http {{
     ssl_certificate {dir}/cert.pem; ssl_certificate_key {dir}/key.pem;
     location / {{ return 200 "ok"; }}
   }}
+  server {{
+    listen 0.0.0.0:{slow} backlog=4096;
+    location / {{ echo_read_request_body; echo_sleep 0.05; echo ok; }}
+  }}
 }}
 """
 
 
 class Nginx:
-    """A private nginx on loopback: `base("http")` and `base("https")` with the CA file to trust."""
+    """A private nginx on loopback: `base(case)` gives where "http", "https" or "50ms" is, and the CA file to trust."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory, self.http, self.https = directory, _free_port(), _free_port()
+        self.directory, self.http, self.https, self.slow = directory, _free_port(), _free_port(), _free_port()
 
     def base(self, case: str) -> tuple[str, str | None]:
+        if case == "50ms":
+            return f"http://127.0.0.1:{self.slow}", None
         if case == "https":
             return f"https://127.0.0.1:{self.https}", str(self.directory / "cert.pem")
         return f"http://127.0.0.1:{self.http}", None
@@ -44,8 +52,8 @@ class Nginx:
 @contextmanager
 def nginx() -> Iterator[Nginx]:
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if not program:
-        raise SystemExit("nginx is missing; on Debian: apt-get install nginx-light")
+    if not program or not _ECHO.exists():
+        raise SystemExit("nginx is missing; on Debian: apt-get install nginx-light libnginx-mod-http-echo")
     with tempfile.TemporaryDirectory() as directory:
         front = Nginx(Path(directory))
         names = ",".join(f"IP:127.0.{1 + i // 100}.{1 + i % 100}" for i in range(200))
@@ -74,7 +82,7 @@ def nginx() -> Iterator[Nginx]:
             capture_output=True,
         )
         conf = Path(directory) / "nginx.conf"
-        conf.write_text(_CONF.format(dir=directory, http=front.http, https=front.https))
+        conf.write_text(_CONF.format(echo=_ECHO, dir=directory, http=front.http, https=front.https, slow=front.slow))
         Path(directory).chmod(0o755)
         process = subprocess.Popen([program, "-c", str(conf), "-p", directory, "-g", "user root;"])
         try:
@@ -85,29 +93,34 @@ def nginx() -> Iterator[Nginx]:
             process.wait(30)
 
 
-class _AsyncReceiver:
-    """A minimal HTTP/1.1 server on asyncio in a thread: reads a request and its body, calls `received`, says 200."""
+class TimingReceiver:
+    """A minimal HTTP/1.1 server on asyncio in a thread: reads a request and its body, notes when the n-th request to
+    /hook/ID came (at[(ID, n)] in time.monotonic() seconds), says 200."""
 
-    def __init__(self, delay: float = 0.0) -> None:
-        self._delay = delay
+    def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self.port = _free_port()
-        self.base = f"http://127.0.0.1:{self.port}"
+        self._port = _free_port()
+        self.base = f"http://127.0.0.1:{self._port}"
+        self.at: dict[tuple[int, int], float] = {}
+        self._count: Counter[int] = Counter()
 
-    def __enter__(self) -> _AsyncReceiver:
+    def __enter__(self) -> TimingReceiver:
         threading.Thread(target=self._run, daemon=True).start()
-        _wait_for(self.port)
+        _wait_for(self._port)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def received(self, target: str) -> None:
-        """Called for each request."""
+    def wait(self, count: int, seconds: float) -> None:
+        """Until so many have come, so long at most."""
+        ends = time.monotonic() + seconds
+        while len(self.at) < count and time.monotonic() < ends:
+            time.sleep(0.05)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.start_server(self._serve, "0.0.0.0", self.port, backlog=4096))
+        self._loop.run_until_complete(asyncio.start_server(self._serve, "0.0.0.0", self._port, backlog=4096))
         self._loop.run_forever()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,51 +133,15 @@ class _AsyncReceiver:
                         length = int(line[15:])
                 if length:
                     await reader.readexactly(length)
-                self.received(head.split(b" ", 2)[1].decode())
-                if self._delay:
-                    await asyncio.sleep(self._delay)
+                self._note(head.split(b" ", 2)[1].decode())
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-
-class SlowReceiver(_AsyncReceiver):
-    """Answers after a fixed time. In a process of its own, so that it takes nothing from who measures."""
-
-    def __enter__(self) -> SlowReceiver:
-        code = f"from benchmarks.receivers import serve; serve({self.port}, {self._delay})"
-        self._process = subprocess.Popen([shutil.which("python3") or "python3", "-c", code])
-        _wait_for(self.port)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(30)
-
-
-def serve(port: int, delay: float) -> None:
-    receiver = _AsyncReceiver(delay)
-    receiver.port = port
-    receiver._run()
-
-
-class TimingReceiver(_AsyncReceiver):
-    """Notes when the n-th request to /hook/ID came: at[(ID, n)] in time.monotonic() seconds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.at: dict[tuple[int, int], float] = {}
-        self._count: Counter[int] = Counter()
-
-    def received(self, target: str) -> None:
+    def _note(self, target: str) -> None:
         key = int(target.rsplit("/", 1)[1])
         self._count[key] += 1
         self.at[key, self._count[key]] = time.monotonic()
-
-    def wait(self, count: int, seconds: float) -> None:
-        ends = time.monotonic() + seconds
-        while len(self.at) < count and time.monotonic() < ends:
-            time.sleep(0.05)
 
 
 def _free_port() -> int:
