@@ -44,7 +44,7 @@ SETTLE_SECONDS = 0.05
 STALE_SECONDS = 2.0  # a job that could not start for so long is given back, to be built anew
 MOST_CLAIMED = 500
 AHEAD_SECONDS = 0.25
-UNRECORDED = 2 * SETTLE_ANSWERS  # so many answers not yet recorded: nothing new is started
+UNRECORDED = 2 * SETTLE_ANSWERS  # the most in one settlement; where as many wait for the next, nothing new is started
 WATCH_SECONDS = 0.025
 POLL_SECONDS = 0.25
 AGAIN_SECONDS = 1.0  # after the database failed
@@ -199,7 +199,8 @@ class Engine:
             return
         full = len(self._results) >= SETTLE_ANSWERS
         if full or self._clock() >= self._results[0].since + SETTLE_SECONDS or not len(self._courier):
-            self._settling, self._results = self._results[:SETTLE_ANSWERS], self._results[SETTLE_ANSWERS:]
+            # What came in while the last were recorded goes along: a transaction costs as much as 40 answers in it.
+            self._settling, self._results = self._results[:UNRECORDED], self._results[UNRECORDED:]
             self._settle = pool.submit(self._desk.settle, [result.settlement for result in self._settling])
             self._settle.add_done_callback(lambda _: self._courier.wake())
 
