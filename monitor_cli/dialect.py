@@ -79,20 +79,24 @@ def upsert(
     return lite.on_conflict_do_update(index_elements=list(key), set_=dict(update(lite.excluded, table)))
 
 
-class Literals:
+class Literals(dict[int | str | None, str]):
     """What stands in a statement's text for values: whole numbers, NULL and plain words as they are, since the driver
-    takes far longer to escape a value than to send it; for any other text a mark, and the text is a parameter."""
+    takes far longer to escape a value than to send it; for any other text a mark, and the text is a parameter.
+
+    `literals[value]` is for the next value, in the order in which they stand in the statement. The same few come again
+    and again: what is no mark is looked up."""
 
     def __init__(self, conn: Connection) -> None:
+        super().__init__({None: "NULL"})
         self.texts: list[str] = []
         self._mark = "%s" if is_mysql(conn) else "?"
 
-    def of(self, value: int | str | None) -> str:
-        """For the next value, in the order in which they stand in the statement."""
+    def __missing__(self, value: int | str) -> str:
         if not isinstance(value, str):
-            return "NULL" if value is None else int.__repr__(value)
+            return int.__repr__(value)
         if _PLAIN(value):
-            return f"'{value}'"
+            self[value] = literal = f"'{value}'"
+            return literal
         self.texts.append(value)
         return self._mark
 
@@ -105,7 +109,7 @@ def insert_rows(
 ) -> None:
     """INSERT many rows in one statement."""
     literals = Literals(conn)
-    insert_groups(conn, table, columns, [f"({','.join(map(literals.of, row))})" for row in rows], literals)
+    insert_groups(conn, table, columns, [f"({','.join([literals[value] for value in row])})" for row in rows], literals)
 
 
 def insert_groups(

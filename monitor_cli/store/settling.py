@@ -140,22 +140,21 @@ def _held(conn: Connection, settlements: Sequence[Settlement]) -> tuple[int, lis
         f"SELECT {now_text(conn)}, {lease} FROM {delivery.name} {forced(conn, 'PRIMARY')} WHERE id IN ({ids}) {lock}"
     ).one()
     lines = exact_text(rows).split(ROW_END) if rows else []
-    mine = {(int(key), token): int(rearmed) for token, key, rearmed in (line.split(VALUE_END) for line in lines)}
+    mine = {held: int(rearmed) for held, rearmed in [line.rsplit(VALUE_END, 1) for line in lines]}
     # By its token too: a delivery that was lost and claimed again is another one.
-    return now, [(s, mine.get((s.claimed.id, s.claimed.token))) for s in settlements]
+    return now, [(s, mine.get(f"{s.claimed.token}{VALUE_END}{s.claimed.id}")) for s in settlements]
 
 
 def _append_attempts(conn: Connection, held: Sequence[tuple[Settlement, int | None]]) -> None:
-    literals = Literals(conn)
-    of = literals.of
+    of = Literals(conn)
     rows = [
-        f"({s.claimed.id},{a.started_at},{a.duration_ms},{of(a.http_status)},{of(a.error)},{of(a.response)},"
-        f"{of(a.webhook_id)},{a.part},{1 if rearmed is None else 0})"
+        f"({s.claimed.id},{a.started_at},{a.duration_ms},{of[a.http_status]},{of[a.error]},{of[a.response]},"
+        f"{of[a.webhook_id]},{a.part},{1 if rearmed is None else 0})"
         for s, rearmed in held
         for a in s.attempts
     ]
     columns = ("delivery_id", "started_at", "duration_ms", "http_status", "error", "response", "webhook_id", "part")
-    insert_groups(conn, attempt, (*columns, "late"), rows, literals)
+    insert_groups(conn, attempt, (*columns, "late"), rows, of)
 
 
 def _write_owed(conn: Connection, settlements: Sequence[Settlement]) -> None:
@@ -189,10 +188,9 @@ def _update_owed(conn: Connection, what: str, rows: Sequence[_Owed]) -> None:
     columns = ("callback_id", "channel_id", "region", "region_code", "told", "told_type")
     if is_mysql(conn):
         assignments = what.replace("{new}told_type", "VALUES(told_type)").replace("{new}told", "VALUES(told)")
-        literals = Literals(conn)
-        of = literals.of
+        of = Literals(conn)
         groups = [
-            f"({cb},{channel},{of(region)},{of(code)},{told},{of(kind)},0,0)"
+            f"({cb},{channel},{of[region]},{of[code]},{told},{of[kind]},0,0)"
             for cb, (channel, (region, code)), told, kind in rows
         ]
         insert_groups(
@@ -200,7 +198,7 @@ def _update_owed(conn: Connection, what: str, rows: Sequence[_Owed]) -> None:
             owed,
             (*columns, "wanted", "owed_since_at"),
             groups,
-            literals,
+            of,
             f"ON DUPLICATE KEY UPDATE {assignments}",
         )
         return
@@ -219,9 +217,10 @@ def _update_owed(conn: Connection, what: str, rows: Sequence[_Owed]) -> None:
 
 def _write_deliveries(conn: Connection, ours: Sequence[_Ours], now: int, lease_ms: int) -> None:
     done = [s for s, _ in ours if s.then is Then.DONE]
+    others = [one for one in ours if one.settlement.then is not Then.DONE]
     failed = []
     again = [_due_again(s, True, now) for s in _close_told(conn, done, now)]
-    for s, rearmed in ours:
+    for s, rearmed in others:
         if s.then is Then.FAILED and not rearmed:
             failed.append(s.claimed.id)
         elif s.then in (Then.RETRY, Then.FAILED):
@@ -232,8 +231,8 @@ def _write_deliveries(conn: Connection, ours: Sequence[_Ours], now: int, lease_m
             left = {"content_hash": s.content_hash} if s.content_hash else {}
             _set(conn, [s.claimed.id], lease_until=now + lease_ms, parts_done=s.parts_done, **left)
     _close(conn, "failed", failed, now)
-    _set(conn, [s.claimed.id for s, _ in ours if s.then is Then.LOCAL], due_at=now + LOCAL_PAUSE_MS, **FREED)
-    _set(conn, [s.claimed.id for s, _ in ours if s.then is Then.RELEASE], **FREED)
+    _set(conn, [s.claimed.id for s, _ in others if s.then is Then.LOCAL], due_at=now + LOCAL_PAUSE_MS, **FREED)
+    _set(conn, [s.claimed.id for s, _ in others if s.then is Then.RELEASE], **FREED)
     if again:
         conn.execute(_DUE_AGAIN, again)
 
