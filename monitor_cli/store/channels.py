@@ -32,9 +32,9 @@ def whole_numbers(
     by one where that is not all, or a view has a number with a line end in it."""
     if counted is None:
         return ()
-    count, *values = counted.split("\n")
-    if len(values) == int(count) and len(counted) != cut_at:
-        return tuple(values)
+    lines = counted.split("\n")
+    if len(lines) == int(lines[0]) + 1 and len(counted) != cut_at:
+        return tuple(lines[1:])
     one = select(number.c.number).where(
         number.c.account_id == account_id, number.c.channel_id == channel_id, number.c.number.is_not(None)
     )

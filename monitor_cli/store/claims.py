@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, text, update
@@ -119,6 +120,9 @@ class _Owing(NamedTuple):
     numbers: str | None
 
 
+_Unread = tuple[OwedUnit, str | None]  # what is owed, and its numbers as _Owing has them
+
+
 class _Tokens(NamedTuple):
     """Of one claim: of what was free, and of what an earlier holder let its lease run out on."""
 
@@ -195,9 +199,9 @@ def claim(
     owing = _owing(conn, [row.callback_id for row in rows])
     # Types after the claim and after what is owed: the newest truth, never older than the changes counted in wanted.
     types, flagged = types_and_flags(conn, {one.channel_id for one in owing})
-    owed_units, texts = _by_callback(owing)
-    wanting = {cb for cb, units in owed_units.items() if any(needs(o, types.get(o.unit)) for o in units)}
-    numbers, late = _numbers(conn, [row for row in rows if row.callback_id in wanting], texts, max_numbers)
+    units = _by_callback(owing)
+    wanting = {cb for cb, theirs in units.items() if any(needs(o, types.get(o.unit)) for o, _ in theirs)}
+    numbers, late = _numbers(conn, [row for row in rows if row.callback_id in wanting], units, max_numbers)
     _give_back(conn, late)
     return [
         Claimed(
@@ -210,7 +214,7 @@ def claim(
             row.content_at,
             frozenset(json.loads(row.parts_done)) if row.parts_done else frozenset(),
             _callback_row(row, now),
-            owed_units.get(row.callback_id, ()),
+            tuple([one for one, _ in units.get(row.callback_id, ())]),
             types,
             numbers.get(row.callback_id, {}),
             now,
@@ -335,21 +339,25 @@ def _owing(conn: Connection, callback_ids: Sequence[int]) -> list[_Owing]:
     return rows
 
 
-def _by_callback(
-    owing: Iterable[_Owing],
-) -> tuple[dict[int, tuple[OwedUnit, ...]], dict[int, dict[int, str | None]]]:
-    """What each callback is owed, and its numbers as they were read, by channel."""
-    units: dict[int, list[OwedUnit]] = {}
-    texts: dict[int, dict[int, str | None]] = {}
-    for callback_id, channel_id, wanted, unsure, region, region_code, told_type, numbers in owing:
-        unit = Unit(channel_id, Region(region, region_code))
-        units.setdefault(callback_id, []).append(OwedUnit(unit, wanted, Type.read(told_type), bool(unsure)))
-        texts.setdefault(callback_id, {})[channel_id] = numbers
-    return {callback_id: tuple(sorted(found)) for callback_id, found in units.items()}, texts
+def _by_callback(owing: Iterable[_Owing]) -> dict[int, list[_Unread]]:
+    """What each callback is owed, sorted by unit."""
+    found: dict[int, list[_Unread]] = {}
+    known: dict[tuple[object, ...], OwedUnit] = {}  # the callbacks on a channel are mostly owed the same
+    for row in owing:
+        what = row[1:-1]  # but for whom, and for the numbers
+        if (one := known.get(what)) is None:
+            _, channel_id, wanted, unsure, region, region_code, told_type, _ = row
+            unit = Unit(channel_id, Region(region, region_code))
+            one = known[what] = OwedUnit(unit, wanted, Type.read(told_type), bool(unsure))
+        found.setdefault(row.callback_id, []).append((one, row.numbers))
+    for units in found.values():
+        if len(units) > 1:
+            units.sort(key=itemgetter(0))
+    return found
 
 
 def _numbers(
-    conn: Connection, rows: Iterable[_Taken], texts: Mapping[int, Mapping[int, str | None]], most: int
+    conn: Connection, rows: Iterable[_Taken], units: Mapping[int, Iterable[_Unread]], most: int
 ) -> tuple[dict[int, dict[int, tuple[str, ...]]], set[int]]:
     """The numbers of the first callbacks by channel, until `most` are at hand, and the deliveries of the others."""
     found: dict[int, dict[int, tuple[str, ...]]] = {}
@@ -359,11 +367,11 @@ def _numbers(
         if read > most:
             late.add(row.id)
             continue
-        found[row.callback_id] = {
-            channel_id: whole_numbers(conn, row.account_id, channel_id, counted, SHORT)
-            for channel_id, counted in texts[row.callback_id].items()
+        found[row.callback_id] = theirs = {
+            one.unit.channel_id: whole_numbers(conn, row.account_id, one.unit.channel_id, counted, SHORT)
+            for one, counted in units[row.callback_id]
         }
-        read += sum(map(len, found[row.callback_id].values()))
+        read += sum(map(len, theirs.values()))
     return found, late
 
 
