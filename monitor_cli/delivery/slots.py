@@ -66,9 +66,14 @@ class Shares:
 
     def full(self) -> Full:
         """Whom a look for work may leave out."""
+        least, least_there = PER_ACCOUNT // self._processes, PER_DESTINATION // self._processes  # no part is smaller
         with self._lock:
-            pairs = [pair for pair, count in self._pairs.items() if count >= self._part(PER_ACCOUNT, *pair)]
-            places = [name for name, count in self._destinations.items() if count >= self._part(PER_DESTINATION, name)]
+            pairs = [pair for pair, n in self._pairs.items() if n >= least and n >= self._part(PER_ACCOUNT, *pair)]
+            places = [
+                name
+                for name, n in self._destinations.items()
+                if n >= least_there and n >= self._part(PER_DESTINATION, name)
+            ]
             accounts = {a for held in (self._quick, self._slowed) for a, n in held.items() if n >= NAMED}
             return Full([*pairs, *self._foreign], places, [a for a in accounts if not self._has_room(a)])
 

@@ -70,7 +70,7 @@ def headers_column(headers: Headers) -> str:
 
 def any_sealed(secrets: Iterable[str], headers: Headers) -> bool:
     """Whether any of it has to be opened at all."""
-    return any(map(is_sealed, secrets)) or any(is_sealed(value) for _, value in headers)
+    return any(map(is_sealed, secrets)) or (headers != () and any(is_sealed(value) for _, value in headers))
 
 
 def check(conn: Connection, keys: Keyring) -> None:
