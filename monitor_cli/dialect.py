@@ -49,7 +49,7 @@ def now_text(conn: Connection) -> str:
 
 def now_ms(conn: Connection) -> int:
     """The database's clock now, milliseconds since 1970."""
-    return int(conn.execute(text(f"SELECT {now_text(conn)}")).scalar_one())
+    return int(conn.execute(statement(f"SELECT {now_text(conn)}", {})).scalar_one())
 
 
 def drop_when_silent(conn: Connection, seconds: int) -> None:

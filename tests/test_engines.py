@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
+from monitor_cli import engines
 from monitor_cli.db import Database
-from monitor_cli.errors import MonitorError
+from monitor_cli.errors import DatabaseAway, MonitorError
 from tests.support.certificates import self_signed
 from tests.support.mariadb import MariaDB
 
@@ -63,3 +64,50 @@ def test_a_server_is_verified_where_that_is_asked_for(server: Server, tmp_path: 
     other = self_signed("127.0.0.1", tmp_path / "other")
     with pytest.raises(MonitorError, match="certificate verify failed"):
         cipher(server.url, ssl_ca=str(other))
+
+
+def test_a_connection_that_died_while_it_rested_is_replaced(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was used a moment ago is taken for alive: its transaction fails as one does that loses it half way."""
+    database, other = Database(server.url), Database(server.url)
+
+    def die() -> None:
+        with database.read() as conn:
+            connection_id = conn.execute(text("SELECT CONNECTION_ID()")).scalar_one()
+        with other.read() as conn:
+            conn.execute(text(f"KILL {connection_id}"))
+
+    def asks() -> int:
+        with database.read() as conn:
+            return int(conn.execute(text("SELECT 1")).scalar_one())
+
+    try:
+        die()
+        with pytest.raises(DatabaseAway):
+            asks()
+        assert asks() == 1
+        monkeypatch.setattr(engines, "_RESTED_SECONDS", 0.0)
+        die()
+        assert asks() == 1
+    finally:
+        database.close()
+        other.close()
+
+
+def test_a_transaction_that_failed_leaves_no_lock_in_the_pool(server: Server) -> None:
+    database, other = Database(server.url), Database(server.url)
+    try:
+        with database.write() as conn:
+            conn.execute(text("CREATE TABLE IF NOT EXISTS locked (id INT PRIMARY KEY) ENGINE=InnoDB"))
+            conn.execute(text("REPLACE INTO locked VALUES (1)"))
+
+        def work(conn: Connection) -> None:
+            conn.execute(text("UPDATE locked SET id = 2"))
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            database.transact(work)
+        with other.write() as conn:
+            assert conn.execute(text("SELECT id FROM locked FOR UPDATE NOWAIT")).scalar_one() == 1
+    finally:
+        database.close()
+        other.close()

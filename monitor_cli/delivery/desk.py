@@ -75,22 +75,26 @@ class Desk:
 
     def tick(self, most: int) -> Tick:
         """Plan one batch and claim at most `most`; where there was nothing of either, when something comes due."""
-        planned = self.plan()
-        jobs = self.claim(most)
+        with self._database.read() as conn:
+            flagged = planning.anything_flagged(conn)
+            candidates = None if flagged else self._candidates(conn, most)
+        planned = self.plan() if flagged else 0
+        jobs = self.claim(most, candidates)
         return Tick(planned, jobs, None if planned or jobs else self.next_due())
 
     def plan(self) -> int:
         """Owe one batch of flagged changes. Returns how many servers were flagged."""
-        with self._database.read() as conn:
-            if not planning.anything_flagged(conn):
-                return 0
         limits = itertools.chain((planning.BATCH, planning.BATCH // 10, planning.BATCH // 100), itertools.repeat(1))
         # On Galera a long plan is refused where another node writes one of its rows: each try is a shorter one.
         return self._database.transact(lambda conn: planning.plan_flagged(conn, next(limits)))
 
-    def claim(self, most: int) -> list[Job]:
-        """Claim at most `most` due deliveries, with a share reserved for each, and render them."""
-        chosen = self._shares.choose(self._candidates(most), most)
+    def claim(self, most: int, candidates: list[claims.Candidate] | None = None) -> list[Job]:
+        """Claim at most `most` due deliveries, of these `candidates` if some were looked up already, with a share
+        reserved for each, and render them."""
+        if candidates is None:
+            with self._database.read() as conn:
+                candidates = self._candidates(conn, most)
+        chosen = self._shares.choose(candidates, most)
         if not chosen:
             return []
         obtained: set[int] = set()
@@ -103,21 +107,20 @@ class Desk:
                     self._shares.release(candidate.account_id, candidate.destination)
         return jobs
 
-    def _candidates(self, most: int) -> list[claims.Candidate]:
+    def _candidates(self, conn: Connection, most: int) -> list[claims.Candidate]:
         """What may be claimed, somewhat more than that. In a burst each process of a run looks at a part of its own
         while that has any: two that reach for the same rows get half of what they asked for."""
         limit = max(200, int(most * OVER_FETCH))
         pairs, destinations, full = self._shares.full()
-        with self._database.read() as conn:
-            candidates: list[claims.Candidate] = []
-            if self._burst:
-                candidates = claims.due_candidates(conn, limit, pairs, destinations, full, part=self._shares.part)
-            if not candidates:
-                candidates = claims.due_candidates(conn, limit, pairs, destinations, full)
-            self._burst = len(candidates) == limit
-            accounts = {candidate.account_id for candidate in candidates}
-            if self._burst and len(accounts) < most:  # a few accounts must not hide all others behind them
-                candidates += claims.due_candidates(conn, limit, pairs, destinations, accounts.union(full))
+        candidates: list[claims.Candidate] = []
+        if self._burst:
+            candidates = claims.due_candidates(conn, limit, pairs, destinations, full, part=self._shares.part)
+        if not candidates:
+            candidates = claims.due_candidates(conn, limit, pairs, destinations, full)
+        self._burst = len(candidates) == limit
+        accounts = {candidate.account_id for candidate in candidates}
+        if self._burst and len(accounts) < most:  # a few accounts must not hide all others behind them
+            candidates += claims.due_candidates(conn, limit, pairs, destinations, accounts.union(full))
         return candidates
 
     def settle(self, settlements: Sequence[settling.Settlement]) -> Settled:

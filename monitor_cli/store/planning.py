@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, insert, literal, select, update
 
 from monitor_cli.db import AnyRow
-from monitor_cli.dialect import greatest, now_ms, upsert
+from monitor_cli.dialect import greatest, now_ms, statement, upsert
 from monitor_cli.schema import callback, change, delivery, monitor, number, owed, plan, subscription
 from monitor_cli.store import leases
 from monitor_cli.store.channels import chunks, types_of
@@ -37,7 +37,8 @@ class Concern(NamedTuple):
 
 def anything_flagged(conn: Connection) -> bool:
     """Whether a plan would find something; without a lock."""
-    return conn.execute(select(monitor.c.id).where(monitor.c.status_report == 1).limit(1)).first() is not None
+    flagged = statement(f"SELECT id FROM {monitor.name} WHERE status_report = 1 LIMIT 1", {})
+    return conn.execute(flagged).first() is not None
 
 
 def flagged_count(conn: Connection) -> int:
