@@ -115,7 +115,7 @@ def test_a_get_says_only_what_it_must(transport: Transport, receiver: Receiver) 
     ]
 
 
-@pytest.mark.parametrize("size", [0, 5, 3_000_000])
+@pytest.mark.parametrize("size", [0, 5, 1023, 1024, 3_000_000])
 def test_a_post_expects_nothing_and_asks_for_no_encoding(transport: Transport, receiver: Receiver, size: int) -> None:
     body = b"\0\xff" * (size // 2) + b"x" * (size % 2)
     assert send(transport, receiver.url("/hook"), body=body, headers=(("Content-Type", "a/b"),)).http_status == 200
@@ -123,6 +123,23 @@ def test_a_post_expects_nothing_and_asks_for_no_encoding(transport: Transport, r
     assert (request.method, request.version, request.body) == ("POST", "HTTP/1.1", body)
     names = sorted(name.lower() for name, _ in request.headers)
     assert names == ["accept", "content-length", "content-type", "host", "user-agent"]
+
+
+@pytest.mark.parametrize("body", [None, b"", b"body"])
+def test_added_headers_follow_the_others_each_in_its_line(
+    transport: Transport, receiver: Receiver, body: bytes | None
+) -> None:
+    own, added = (
+        (("X-Key", "1"), ("User-Agent", "theirs")),
+        (("webhook-id", "msg_1"), ("webhook-signature", "v1,a= v1,b=")),
+    )
+    transport.start("key", outgoing(receiver.url("/"), headers=own, body=body)._replace(added=added))
+    answers(transport)
+    (request,) = receiver.requests
+    sent = [
+        header for header in request.headers if header[0] not in ("Host", "Accept", "Content-Length", "Content-Type")
+    ]
+    assert sent == [("X-Key", "1"), ("User-Agent", "theirs"), *added]
 
 
 def test_a_path_is_sent_as_it_is(transport: Transport, receiver: Receiver) -> None:

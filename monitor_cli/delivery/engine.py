@@ -192,7 +192,8 @@ class Engine:
 
     def _overdue(self) -> bool:
         """Answers are waiting for their record past their lease: claimed anew, they would be sent again."""
-        return any(self._clock() >= result.job.lease_ends for result in (*self._settling, *self._results))
+        now = self._clock()
+        return any(now >= result.job.lease_ends for result in (*self._settling, *self._results))
 
     def _ask_to_settle(self, pool: ThreadPoolExecutor) -> None:
         if self._settle is not None or not self._results or self._clock() < self._next_settle:

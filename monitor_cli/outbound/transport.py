@@ -29,11 +29,13 @@ USER_AGENT = f"monitor-cli/{__version__}"
 CONNECTION_SECONDS = 60
 """A connection that is older takes no further request: its name may have moved to another server."""
 BATCH = 16  # requests that libcurl is driven for at once, at a third of what one by one costs
+EXPECTS = 1024  # bytes of a body from which on some libcurl asks first whether it may send it
 
 
 class Outgoing(NamedTuple):
     """One request as it goes on the wire. `addresses` are the judged ones of the target's name (none for a literal);
-    `ends` is the deadline over all of it, by the monotonic clock."""
+    `ends` is the deadline over all of it, by the monotonic clock; `added` are headers that follow the others, and none
+    that libcurl would set itself."""
 
     method: str
     url: str
@@ -42,6 +44,7 @@ class Outgoing(NamedTuple):
     target: Target
     addresses: Sequence[str]
     ends: float
+    added: Sequence[tuple[str, str]] = ()
 
 
 def allow_open_files(wanted: int) -> int:
@@ -248,7 +251,10 @@ def _set_request(transfer: Transfer, out: Outgoing) -> None:
         setopt(pycurl.HTTPGET, 1)
     else:
         setopt(pycurl.POSTFIELDS, out.body)  # makes it a POST
-        lines.append(b"Expect:")
+        if len(out.body) >= EXPECTS:
+            lines.append(b"Expect:")
+    if out.added:  # as one: libcurl sends what it is given as it stands, and looks for its own headers in each
+        lines.append("\r\n".join([f"{name}: {value}" for name, value in out.added]).encode("latin-1"))
     if lines:
         setopt(pycurl.HTTPHEADER, lines)
     else:  # an empty list would leave the last request's as they are
