@@ -78,6 +78,8 @@ class Desk:
         with self._database.read() as conn:
             flagged = planning.anything_flagged(conn)
             candidates = None if flagged else self._candidates(conn, most)
+            if candidates == []:  # while nothing happens --watch asks this and no more, 40 times a second
+                return Tick(0, [], claims.next_due(conn))
         planned = self.plan() if flagged else 0
         jobs = self.claim(most, candidates)
         return Tick(planned, jobs, None if planned or jobs else self.next_due())

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, text, update
+from sqlalchemy import ColumnElement, Connection, update
 
-from monitor_cli.dialect import among, counted_lines, decoded_rows, forced, now_ms, now_text, statement
+from monitor_cli.dialect import among, counted_lines, decoded_rows, forced, is_mysql, now_ms, now_text, statement
 from monitor_cli.schema import REPLAYED, callback, delivery, number, owed, subscription
 from monitor_cli.store.channels import chunks, types_and_flags, whole_numbers
 from monitor_cli.types import Region, Type, Unit
@@ -166,13 +166,15 @@ def due_candidates(
 
 def next_due(conn: Connection) -> int | None:
     """In how many milliseconds the next delivery comes due or free of a lease (0: now), None: there is none."""
-    now = now_ms(conn)
-    rows = conn.execute(
-        text(f"SELECT due_at, lease_until FROM {delivery.name} WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 500")
-    ).all()
-    later = text(f"SELECT due_at, lease_until FROM {delivery.name} WHERE due_at > :now ORDER BY due_at LIMIT 1")
-    rows = [*rows, *conn.execute(later, {"now": now})]  # behind however many that are held now
-    return min((max(0, row.due_at - now, row.lease_until - now) for row in rows), default=None)
+    now, later = now_text(conn), "GREATEST" if is_mysql(conn) else "MAX"
+    some = f"SELECT due_at, lease_until FROM {delivery.name} {forced(conn, _DUE)} WHERE due_at"
+    soonest = (
+        f"SELECT MIN({later}(due_at, lease_until)) - {now} FROM ("
+        f"SELECT * FROM ({some} IS NOT NULL ORDER BY due_at LIMIT 500) oldest UNION ALL "
+        f"SELECT * FROM ({some} > {now} ORDER BY due_at LIMIT 1) coming) found"  # behind however many that are held now
+    )
+    millis = conn.execute(statement(soonest, {})).scalar_one()
+    return None if millis is None else max(0, millis)
 
 
 def claim(
