@@ -15,12 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection as Connection
-from sqlalchemy import (
-    Row,
-    event,
-    exc,
-    text,
-)
+from sqlalchemy import Row, event, exc, text
 from sqlalchemy.engine import URL
 
 from monitor_cli import engines, schema

@@ -173,8 +173,8 @@ def decoded_rows(
         count, lines = conn.execute(statement(whole, values), values).one()
         if not count:
             return []
-        with suppress(ValueError):  # it was cut, or a platform's view has something else there
-            rows = _decoder(kind)(lines)
+        with suppress(ValueError):  # cut, NULL (over max_allowed_packet), or a platform's view has something else there
+            rows = _decoder(kind)(lines or "")
             if len(rows) == count:
                 return rows
     plain = f"SELECT {', '.join((*numbers, *texts))} {rest}"
@@ -265,9 +265,11 @@ def group_key_of(conn: Connection, *values: str) -> bytes | str:
 
 
 def counted_lines(conn: Connection, column: str) -> str:
-    """An SQL aggregate of text: how many values a group has, and below that a line for each; NULL where it has none."""
+    """An SQL aggregate of text: how many values a group has, and below that a line for each; NULL where it has none.
+    Where they are more than the server lets one value be, some or all of the lines are missing."""
     if is_mysql(conn):
-        return f"CONCAT(COUNT({column}), '\n', GROUP_CONCAT({column} SEPARATOR '\n'))"
+        lines = f"GROUP_CONCAT({column} SEPARATOR '\n')"
+        return f"IFNULL(CONCAT(COUNT({column}), '\n', {lines}), NULLIF(COUNT({column}), 0))"
     return f"COUNT({column}) || char(10) || group_concat({column}, char(10))"
 
 

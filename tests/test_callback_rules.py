@@ -28,7 +28,7 @@ from monitor_cli.delivery import courier
 from monitor_cli.dialect import now_ms
 from monitor_cli.outbound.resolver import Resolver
 from monitor_cli.outbound.signing import new_secret
-from monitor_cli.store import claims, planning, settling
+from monitor_cli.store import claims, due, planning, settling
 from monitor_cli.types import Type
 from tests.support.cli import SCRIPT, Cli, Result
 from tests.support.http import Answer, Receiver, Request
@@ -865,13 +865,13 @@ def test_a_host_that_takes_no_more_is_not_looked_for_all_the_time(lite: Scene, m
     crowd(lite, 80)
     lite.receiver.answer(None, Answer(200, delay=60))
     looks = [0]
-    real = claims.due_candidates
+    real = due.candidates
 
     def counted(*args: Any) -> Any:
         looks[0] += 1
         return real(*args)
 
-    monkeypatch.setattr(claims, "due_candidates", counted)
+    monkeypatch.setattr(due, "candidates", counted)
     lite.run(env={**LOCAL, "MONITOR_TOTAL_TIMEOUT": "2", "MONITOR_MAX_SECONDS": "1.8"}).quiet()
     assert len(lite.receiver.requests) == 64
     assert looks[0] < 40
@@ -1017,7 +1017,7 @@ class Explained:
 def test_candidates_come_by_due_at_and_the_rest_by_primary_key_after_a_burst(burst: World) -> None:
     with burst.database.write() as conn:
         looking = Explained(conn, d.name)
-        candidates = claims.due_candidates(conn, 300, [(10**6, "x:1")], ["y:1"])
+        candidates = due.candidates(conn, 300, [(10**6, "x:1")], ["y:1"])
         looking.stop()
         assert {key for _, key, _ in looking.seen} == {"ix_infi_voice_monitor_delivery_due_at"}
         assert len(candidates) == 300

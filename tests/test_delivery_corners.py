@@ -6,16 +6,20 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import select, update
+import pytest
+from sqlalchemy import select, text, update
 
 from monitor_cli import schema
-from monitor_cli.delivery.desk import Desk
+from monitor_cli.delivery.desk import MOST_NUMBERS, Desk
+from monitor_cli.delivery.jobs import must_send
 from monitor_cli.delivery.slots import Shares
 from monitor_cli.dialect import now_ms
-from monitor_cli.store import claims, planning, settling
+from monitor_cli.store import claims, due, planning, settling
+from monitor_cli.store.claims import FEW
 from monitor_cli.types import Type
 from tests.support.cli import Cli
 from tests.support.http import Answer, Receiver
+from tests.support.stores import Store
 from tests.support.world import World
 
 LOCAL = {"MONITOR_ALLOW_NETWORKS": "127.0.0.0/8"}
@@ -237,11 +241,83 @@ def test_in_a_burst_the_processes_of_a_run_claim_different_parts(world: World) -
     for number, desk in enumerate(desks):
         ids = [job.claimed.id for job in desk.claim(50)]
         assert len(ids) == 50
-        assert {key % 2 for key in ids} == {number}
+        assert {(key >> 6) % 2 for key in ids} == {number}
         claimed += ids
     while jobs := desks[0].claim(50):
         claimed += [job.claimed.id for job in jobs]
     assert len(claimed) == len(set(claimed)) == 600
+
+
+def claimed_at_once(world: World) -> list[claims.Claimed]:
+    """All that is due, as one claim gives it."""
+    with world.database.write() as conn:
+        ids = [one.id for one in due.candidates(conn, 1000)]
+        return claims.claim(conn, ids, "test", 60_000, MOST_NUMBERS, must_send)
+
+
+def test_what_no_packet_of_the_database_holds_is_claimed(world: World) -> None:
+    """The callbacks of a claim may be more than max_allowed_packet (16 MiB) together."""
+    acme = world.account("acme")
+    world.number(acme, "+1")
+    payload = "ñ" * 65_000
+    for i in range(150):
+        world.callback(acme, f"http://127.0.0.1:{2000 + i}/", payload=payload)
+    world.flag(world.server(), "critical")
+    assert Desk(world.database, Shares(), 15, 60, time.monotonic).plan() == 1
+    found = claimed_at_once(world)
+    assert len(found) == 150
+    assert {one.callback.payload for one in found} == {payload}
+
+
+def test_numbers_of_an_account_that_no_packet_of_the_database_holds(world: World, database: Store) -> None:
+    """They were taken for none: nothing was told."""
+    if database.name == "sqlite":
+        pytest.skip("SQLite has no packets")
+    acme = world.account("acme")
+    world.number(acme, *[f"+91{n:010d}" for n in range(2000)])
+    world.callback(acme, "http://127.0.0.1:2000/")
+    world.flag(world.server(), "critical")
+    assert Desk(database, Shares(), 15, 60, time.monotonic).plan() == 1
+    with database.write() as conn:
+        usual = conn.execute(text("SELECT @@GLOBAL.max_allowed_packet")).scalar_one()
+        conn.execute(text("SET GLOBAL max_allowed_packet = 20480"))
+    try:
+        database.close()  # those that are dialled from now on have it
+        (one,) = claimed_at_once(world)
+    finally:
+        with database.write() as conn:
+            conn.execute(text(f"SET GLOBAL max_allowed_packet = {usual}"))
+        database.close()
+    assert len(one.numbers[1]) == 2000
+
+
+def test_a_claim_brings_no_more_numbers_than_fit_into_memory(world: World) -> None:
+    """What is too much is given back, and claimed next; one that has more by itself is told as well."""
+    server = world.server()
+    for i in range(FEW + 20):
+        account = world.account(f"a{i}")
+        world.number(account, *[f"+{i}{n:04d}" for n in range(1500)])
+        world.callback(account, f"http://127.0.0.1:{2000 + i}/")
+    world.flag(server, "critical")
+    assert Desk(world.database, Shares(), 15, 60, time.monotonic).plan() == 1
+    claimed = []
+    while some := claimed_at_once(world):
+        assert sum(len(one.numbers[1]) for one in some) <= MOST_NUMBERS + 1500
+        claimed += some
+    assert len(claimed) == len({one.id for one in claimed}) == FEW + 20
+    assert {len(one.numbers[1]) for one in claimed} == {1500}
+
+
+def test_nobody_is_denied_a_share_once_nothing_is_due(world: World) -> None:
+    shares = Shares(fast=4)
+    some = [due.Candidate(key, 1, f"h{key}:80") for key in range(5)]
+    taken = shares.choose(some, 5)
+    for one in taken:
+        shares.release(one.account_id, one.destination)
+    assert len(taken) < 5
+    assert shares.lacking()
+    assert Desk(world.database, shares, 15, 60, time.monotonic).tick(50).jobs == []
+    assert not shares.lacking()
 
 
 def test_what_comes_due_is_seen_behind_many_that_are_held(world: World) -> None:
@@ -254,7 +330,7 @@ def test_what_comes_due_is_seen_behind_many_that_are_held(world: World) -> None:
             d.insert(),
             [*rows, {**rows[0], "callback_id": 601, "open_callback_id": 601, "due_at": now + 5000, "lease_until": 0}],
         )
-        soon = claims.next_due(conn)
+        soon = due.next_due(conn)
     assert acme
     assert soon is not None
     assert soon <= 5000

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from monitor_cli.config import Settings
 from monitor_cli.delivery import fleet
 from monitor_cli.delivery.slots import PER_ACCOUNT, PER_DESTINATION, Lanes, Shares
-from monitor_cli.store.claims import Candidate
+from monitor_cli.store.due import Candidate
 
 PLACES = ("a.test:443", "b.test:443", "c.test:80")
 candidates = st.lists(

@@ -15,7 +15,7 @@ from monitor_cli.db import Connection
 from monitor_cli.delivery import outcome
 from monitor_cli.delivery.jobs import Job, build_job, must_send
 from monitor_cli.outbound.transport import Answer
-from monitor_cli.store import accounts, claims, outbox, planning, settling, trials
+from monitor_cli.store import accounts, claims, due, outbox, planning, settling, trials
 from monitor_cli.types import Region, Unit
 from tests.support.world import World
 
@@ -47,7 +47,7 @@ class Scene:
     def claim_all(self) -> list[Job]:
         def work(conn: Connection) -> list[Job]:
             conn.execute(update(d).where(d.c.due_at.is_not(None)).values(due_at=1))  # as if time had passed
-            ids = [one.id for one in claims.due_candidates(conn, 100)]
+            ids = [one.id for one in due.candidates(conn, 100)]
             claimed = claims.claim(conn, ids, "test", LEASE_MS, 100_000, must_send) if ids else []
             return [build_job(one) for one in claimed]
 

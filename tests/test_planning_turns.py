@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, update
 
 from monitor_cli import schema
-from monitor_cli.store import accounts, callbacks, claims, planning
+from monitor_cli.store import accounts, callbacks, claims, due, planning
 from tests.support.world import World
 
 d, o = schema.delivery, schema.owed
@@ -45,7 +45,7 @@ def claim(world: World) -> list[int]:
     """Claim what is due; gives the callbacks."""
 
     def work(conn: Connection) -> list[int]:
-        ids = [one.id for one in claims.due_candidates(conn, 100)]
+        ids = [one.id for one in due.candidates(conn, 100)]
         claimed = claims.claim(conn, ids, "test", 60_000, 1000, lambda *_: True) if ids else []
         return [one.callback.id for one in claimed]
 

@@ -16,7 +16,7 @@ from monitor_cli.delivery.jobs import Job, build_job, must_send
 from monitor_cli.delivery.slots import Shares
 from monitor_cli.schema import OWNER_LENGTH
 from monitor_cli.sealing import PLAIN, Keyring
-from monitor_cli.store import claims, planning, settling
+from monitor_cli.store import claims, due, planning, settling
 
 MARGIN_SECONDS = 5.0
 OVER_FETCH = 1.5
@@ -79,7 +79,8 @@ class Desk:
             flagged = planning.anything_flagged(conn)
             candidates = None if flagged else self._candidates(conn, most)
             if candidates == []:  # while nothing happens --watch asks this and no more, 40 times a second
-                return Tick(0, [], claims.next_due(conn))
+                self._shares.choose(candidates, most)  # nobody is denied a share any more
+                return Tick(0, [], due.next_due(conn))
         planned = self.plan() if flagged else 0
         jobs = self.claim(most, candidates)
         return Tick(planned, jobs, None if planned or jobs else self.next_due())
@@ -90,7 +91,7 @@ class Desk:
         # On Galera a long plan is refused where another node writes one of its rows: each try is a shorter one.
         return self._database.transact(lambda conn: planning.plan_flagged(conn, next(limits)))
 
-    def claim(self, most: int, candidates: list[claims.Candidate] | None = None) -> list[Job]:
+    def claim(self, most: int, candidates: list[due.Candidate] | None = None) -> list[Job]:
         """Claim at most `most` due deliveries, of these `candidates` if some were looked up already, with a share
         reserved for each, and render them."""
         if candidates is None:
@@ -109,20 +110,20 @@ class Desk:
                     self._shares.release(candidate.account_id, candidate.destination)
         return jobs
 
-    def _candidates(self, conn: Connection, most: int) -> list[claims.Candidate]:
+    def _candidates(self, conn: Connection, most: int) -> list[due.Candidate]:
         """What may be claimed, somewhat more than that. In a burst each process of a run looks at a part of its own
         while that has any: two that reach for the same rows get half of what they asked for."""
         limit = max(200, int(most * OVER_FETCH))
         pairs, destinations, full = self._shares.full()
-        candidates: list[claims.Candidate] = []
+        candidates: list[due.Candidate] = []
         if self._burst:
-            candidates = claims.due_candidates(conn, limit, pairs, destinations, full, part=self._shares.part)
+            candidates = due.candidates(conn, limit, pairs, destinations, full, part=self._shares.part)
         if not candidates:
-            candidates = claims.due_candidates(conn, limit, pairs, destinations, full)
+            candidates = due.candidates(conn, limit, pairs, destinations, full)
         self._burst = len(candidates) == limit
         accounts = {candidate.account_id for candidate in candidates}
         if self._burst and len(accounts) < most:  # a few accounts must not hide all others behind them
-            candidates += claims.due_candidates(conn, limit, pairs, destinations, accounts.union(full))
+            candidates += due.candidates(conn, limit, pairs, destinations, accounts.union(full))
         return candidates
 
     def settle(self, settlements: Sequence[settling.Settlement]) -> Settled:
@@ -137,7 +138,7 @@ class Desk:
     def next_due(self) -> int | None:
         """In how many milliseconds something comes due (0 also where a change is flagged); None: nothing will."""
         with self._database.read() as conn:
-            return 0 if planning.anything_flagged(conn) else claims.next_due(conn)
+            return 0 if planning.anything_flagged(conn) else due.next_due(conn)
 
     def lend(self, job: Job, taken: float) -> None:
         """Note how long a job's lease lasts, by our own clock taken before the claim."""

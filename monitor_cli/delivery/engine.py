@@ -44,7 +44,8 @@ SETTLE_SECONDS = 0.05
 STALE_SECONDS = 2.0  # a job that could not start for so long is given back, to be built anew
 MOST_CLAIMED = 500
 AHEAD_SECONDS = 0.25
-UNRECORDED = 150  # answers at most in one settlement; where as many wait for the next, nothing new is started
+MOST_SETTLED = 150  # answers in one settlement, with what came in while the last one was recorded
+MOST_WAITING = MOST_SETTLED  # answers that wait for the next: from so many on nothing new is started
 WATCH_SECONDS = 0.025
 POLL_SECONDS = 0.25
 AGAIN_SECONDS = 1.0  # after the database failed
@@ -160,7 +161,7 @@ class Engine:
     def _pause(self, ends: float | None) -> float:
         now = self._clock()
         until = [now + 0.5]
-        if self._ready and self._courier.free > 0 and len(self._results) < UNRECORDED:
+        if self._ready and self._courier.free > 0 and len(self._results) < MOST_WAITING:
             return 0.0
         if self._tick is None and self._wanted() > 0:
             until.append(self._next_tick)
@@ -201,7 +202,7 @@ class Engine:
         full = len(self._results) >= SETTLE_ANSWERS
         if full or self._clock() >= self._results[0].since + SETTLE_SECONDS or not len(self._courier):
             # What came in while the last were recorded goes along: a transaction costs as much as 40 answers in it.
-            self._settling, self._results = self._results[:UNRECORDED], self._results[UNRECORDED:]
+            self._settling, self._results = self._results[:MOST_SETTLED], self._results[MOST_SETTLED:]
             self._settle = pool.submit(self._desk.settle, [result.settlement for result in self._settling])
             self._settle.add_done_callback(lambda _: self._courier.wake())
 
@@ -304,7 +305,7 @@ class Engine:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _start_ready(self) -> None:
-        while self._ready and self._courier.free > 0 and len(self._results) < UNRECORDED:
+        while self._ready and self._courier.free > 0 and len(self._results) < MOST_WAITING:
             job = self._ready.popleft()
             part = job.next_part()
             late = self._clock() >= min(job.start_before, job.lent_at + STALE_SECONDS)
@@ -387,4 +388,4 @@ class Engine:
             "ms": attempt.duration_ms,
             "answer": attempt.http_status or attempt.error,
         }
-        log.info(f"delivery.{settlement.then.value}", extra={"facts": facts})
+        log.info(f"delivery.{settlement.then.word}", extra={"facts": facts})

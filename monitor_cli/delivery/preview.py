@@ -10,7 +10,7 @@ from monitor_cli.db import Connection, Database
 from monitor_cli.delivery.desk import MOST_NUMBERS
 from monitor_cli.delivery.jobs import Job, build_job, must_send
 from monitor_cli.sealing import Keyring, Unreadable
-from monitor_cli.store import callbacks, claims, planning
+from monitor_cli.store import callbacks, claims, due, planning
 from monitor_cli.words import many
 
 BATCH = 500
@@ -46,7 +46,7 @@ def preview(database: Database, settings: Settings) -> Iterator[str]:
 
 def _due(conn: Connection, deadline: float, keys: Keyring) -> Iterator[list[Job]]:
     owner = f"dry-run-{secrets.token_hex(4)}"
-    while candidates := claims.due_candidates(conn, BATCH):
+    while candidates := due.candidates(conn, BATCH):
         ids = [candidate.id for candidate in candidates]
         # Under a lease until the transaction is rolled back, so that the next round finds the next ones.
         claimed = claims.claim(conn, ids, owner, int(1000 * (deadline + 3600)), MOST_NUMBERS, must_send)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from monitor_cli.store.claims import Candidate
+from monitor_cli.store.due import Candidate
 
 PER_ACCOUNT = 4
 PER_DESTINATION = 64

@@ -25,6 +25,11 @@ def chunks(values: Iterable[T], size: int = IN_LIST) -> Iterator[list[T]]:
         yield chunk
 
 
+def count_of(counted: str | None) -> int:
+    """How many numbers a text (dialect.counted_lines) or its beginning tells of."""
+    return int(counted.split("\n", 1)[0]) if counted else 0
+
+
 def whole_numbers(
     conn: Connection, account_id: int, channel_id: int, counted: str | None, cut_at: int | None = None
 ) -> tuple[str, ...]:

@@ -8,30 +8,23 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, update
 
-from monitor_cli.dialect import among, counted_lines, decoded_rows, forced, is_mysql, now_ms, now_text, statement
+from monitor_cli.dialect import among, counted_lines, decoded_rows, forced, now_ms, statement
 from monitor_cli.schema import REPLAYED, callback, delivery, number, owed, subscription
-from monitor_cli.store.channels import chunks, types_and_flags, whole_numbers
+from monitor_cli.store.channels import count_of, types_and_flags, whole_numbers
 from monitor_cli.types import Region, Type, Unit
 
 UNSUBSCRIBED_PAUSE_MS = 60_000
 FREED: dict[str, Any] = {"lease_token": "", "lease_until": 0}
 """What a delivery's lease is written as when it is given back."""
 SHORT = 4_000  # characters of numbers that come with what is owed; a longer list is read by itself
-_ID, _DUE = "PRIMARY", f"ix_{delivery.name}_due_at"  # indexes that statements name
-
-
-class Candidate(NamedTuple):
-    """A delivery that seems due: a hint, from outside any lock."""
-
-    id: int
-    account_id: int
-    destination: str
+FEW = 50  # callbacks of which it is seen how many numbers they bring, before more are read
+_ID = "PRIMARY"  # the index that statements by id name
 
 
 class OwedUnit(NamedTuple):
@@ -108,7 +101,8 @@ class _Taken(NamedTuple):
 
 
 class _Owing(NamedTuple):
-    """A unit that a callback is owed, and its account's numbers on that channel as far as they go into a short text."""
+    """A unit that a callback is owed, and its account's numbers on that channel as far as they go into a short text:
+    for whom is first, the numbers are last."""
 
     callback_id: int
     channel_id: int
@@ -120,7 +114,7 @@ class _Owing(NamedTuple):
     numbers: str | None
 
 
-_Unread = tuple[OwedUnit, str | None]  # what is owed, and its numbers as _Owing has them
+_Unread = tuple[OwedUnit, str | None]  # what is owed, and the numbers as _Owing has them
 
 
 class _Tokens(NamedTuple):
@@ -128,53 +122,6 @@ class _Tokens(NamedTuple):
 
     free: str
     taken_over: str
-
-
-def due_candidates(
-    conn: Connection,
-    limit: int,
-    full_pairs: Sequence[tuple[int, str]] = (),
-    full: Collection[str] = (),
-    other_than: Collection[int] = (),
-    part: tuple[int, int] = (1, 0),
-) -> list[Candidate]:
-    """Of the deliveries that are due and free those that are so for the longest, in no order. `full_pairs` (account,
-    destination) and the destinations `full` can take no more; accounts `other_than` these; of as many parts as `part`
-    says first, the one with the number that it says then."""
-    now = now_text(conn)
-    values: dict[str, Any] = {"limit": limit}
-    but = ""
-    if part[0] > 1:
-        values |= {"parts": part[0], "number": part[1]}
-        but += " AND d.id % :parts = :number"
-    if other_than:
-        values["accounts"] = sorted(other_than)
-        but += " AND c.account_id NOT IN (:accounts)"
-    if full:
-        values["places"] = sorted(full)
-        but += " AND c.destination NOT IN :places"
-    if full_pairs:
-        values["pairs"] = sorted(full_pairs)
-        but += " AND (c.account_id, c.destination) NOT IN :pairs"
-    oldest = (
-        f"FROM (SELECT d.id, c.account_id, c.destination FROM {delivery.name} d {forced(conn, _DUE)} "
-        f"JOIN {callback.name} c ON c.id = d.callback_id WHERE d.due_at <= {now} AND d.lease_until <= {now}{but} "
-        "ORDER BY d.due_at LIMIT :limit) due"
-    )
-    return decoded_rows(conn, Candidate, ("id", "account_id"), ("destination",), oldest, values)
-
-
-def next_due(conn: Connection) -> int | None:
-    """In how many milliseconds the next delivery comes due or free of a lease (0: now), None: there is none."""
-    now, later = now_text(conn), "GREATEST" if is_mysql(conn) else "MAX"
-    some = f"SELECT due_at, lease_until FROM {delivery.name} {forced(conn, _DUE)} WHERE due_at"
-    soonest = (
-        f"SELECT MIN({later}(due_at, lease_until)) - {now} FROM ("
-        f"SELECT * FROM ({some} IS NOT NULL ORDER BY due_at LIMIT 500) oldest UNION ALL "
-        f"SELECT * FROM ({some} > {now} ORDER BY due_at LIMIT 1) coming) found"  # behind however many that are held now
-    )
-    millis = conn.execute(statement(soonest, {})).scalar_one()
-    return None if millis is None else max(0, millis)
 
 
 def claim(
@@ -187,7 +134,7 @@ def claim(
 ) -> list[Claimed]:
     """Take the lease of those of `ids` that are still due and free, park what may not be sent, and read the rest.
 
-    `needs` says whether an owed unit will be sent: numbers of the others do not count. What would bring more than
+    `needs` says whether an owed unit will be sent: the numbers of others are left out. What would bring more than
     `max_numbers` numbers into memory is given back (but the first, which may be alone)."""
     now, tokens = now_ms(conn), _Tokens(secrets.token_hex(16), secrets.token_hex(16))
     taken = _take(conn, ids, owner, tokens, now, lease_ms)
@@ -198,32 +145,14 @@ def claim(
     rows = _park(conn, rows, now)
     if not rows:
         return []
-    owing = _owing(conn, [row.callback_id for row in rows])
+    units = _owed_within(conn, rows, max_numbers)
+    _give_back(conn, [row.id for row in rows if row.callback_id not in units])
     # Types after the claim and after what is owed: the newest truth, never older than the changes counted in wanted.
-    types, flagged = types_and_flags(conn, {one.channel_id for one in owing})
-    units = _by_callback(owing)
-    wanting = {cb for cb, theirs in units.items() if any(needs(o, types.get(o.unit)) for o, _ in theirs)}
-    numbers, late = _numbers(conn, [row for row in rows if row.callback_id in wanting], units, max_numbers)
-    _give_back(conn, late)
+    types, flagged = types_and_flags(conn, {one.unit.channel_id for theirs in units.values() for one, _ in theirs})
     return [
-        Claimed(
-            row.id,
-            tokens[row.taken_over],
-            row.rearmed,
-            row.attempts,
-            row.created_at,
-            row.content_hash,
-            row.content_at,
-            frozenset(json.loads(row.parts_done)) if row.parts_done else frozenset(),
-            _callback_row(row, now),
-            tuple([one for one, _ in units.get(row.callback_id, ())]),
-            types,
-            numbers.get(row.callback_id, {}),
-            now,
-            flagged,
-        )
+        _claimed(row, tokens[row.taken_over], now, theirs, (types, flagged), _numbers(conn, row, theirs, types, needs))
         for row in rows
-        if row.id not in late
+        if (theirs := units.get(row.callback_id)) is not None
     ]
 
 
@@ -358,25 +287,63 @@ def _by_callback(owing: Iterable[_Owing]) -> dict[int, list[_Unread]]:
     return found
 
 
+def _owed_within(conn: Connection, rows: Sequence[_Taken], most: int) -> dict[int, list[_Unread]]:
+    """What these callbacks are owed: the first of them, until `most` numbers are at hand. How many are read with one
+    statement, so that not much more comes into memory, the numbers of those before them tell."""
+    units: dict[int, list[_Unread]] = {}
+    at_hand, size = 0, FEW
+    while rows and at_hand <= most:
+        some, rows = rows[:size], rows[size:]
+        found = _by_callback(_owing(conn, [row.callback_id for row in some]))
+        for row in some:
+            if at_hand <= most:
+                units[row.callback_id] = theirs = found.get(row.callback_id, [])
+                at_hand += sum([count_of(counted) for _, counted in theirs])
+        size = max(FEW, len(units) * (most - at_hand) // max(1, at_hand))
+    return units
+
+
 def _numbers(
-    conn: Connection, rows: Iterable[_Taken], units: Mapping[int, Iterable[_Unread]], most: int
-) -> tuple[dict[int, dict[int, tuple[str, ...]]], set[int]]:
-    """The numbers of the first callbacks by channel, until `most` are at hand, and the deliveries of the others."""
-    found: dict[int, dict[int, tuple[str, ...]]] = {}
-    late: set[int] = set()
-    read = 0
-    for row in rows:
-        if read > most:
-            late.add(row.id)
-            continue
-        found[row.callback_id] = theirs = {
-            one.unit.channel_id: whole_numbers(conn, row.account_id, one.unit.channel_id, counted, SHORT)
-            for one, counted in units[row.callback_id]
-        }
-        read += sum(map(len, theirs.values()))
-    return found, late
+    conn: Connection,
+    row: _Taken,
+    units: Iterable[_Unread],
+    types: Mapping[Unit, Type | None],
+    needs: Callable[[OwedUnit, Type | None], bool],
+) -> dict[int, tuple[str, ...]]:
+    """By channel, the account's numbers that will be shown."""
+    return {
+        one.unit.channel_id: whole_numbers(conn, row.account_id, one.unit.channel_id, counted, SHORT)
+        for one, counted in units
+        if needs(one, types.get(one.unit))
+    }
 
 
-def _give_back(conn: Connection, ids: Collection[int]) -> None:
-    for some in chunks(ids):
-        conn.execute(update(delivery).where(among(delivery.c.id, some)).values(**FREED))
+def _claimed(
+    row: _Taken,
+    token: str,
+    now: int,
+    units: Iterable[_Unread],
+    present: tuple[Mapping[Unit, Type | None], frozenset[Unit]],
+    numbers: Mapping[int, tuple[str, ...]],
+) -> Claimed:
+    return Claimed(
+        row.id,
+        token,
+        row.rearmed,
+        row.attempts,
+        row.created_at,
+        row.content_hash,
+        row.content_at,
+        frozenset(json.loads(row.parts_done)) if row.parts_done else frozenset(),
+        _callback_row(row, now),
+        tuple([one for one, _ in units]),
+        present[0],
+        numbers,
+        now,
+        present[1],
+    )
+
+
+def _give_back(conn: Connection, ids: Sequence[int]) -> None:
+    if ids:
+        conn.execute(update(delivery).where(among(delivery.c.id, ids)).values(**FREED))
