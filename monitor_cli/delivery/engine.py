@@ -388,4 +388,4 @@ class Engine:
             "ms": attempt.duration_ms,
             "answer": attempt.http_status or attempt.error,
         }
-        log.info(f"delivery.{settlement.then.word}", extra={"facts": facts})
+        log.info(f"delivery.{settlement.then.value}", extra={"facts": facts})
