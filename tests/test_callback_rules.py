@@ -819,6 +819,24 @@ def test_a_signal_ends_it_after_what_is_in_flight(scene: Scene, processes: int, 
     assert {row.unsure for row in scene.world.owed()} == {0}  # given back, not lost: nobody takes it over
 
 
+def test_a_signal_while_only_a_helper_has_something_in_flight(lite: Scene) -> None:
+    """The first process is done, and would have woken a loop that it had closed."""
+    answered = threading.Event()
+    lite.receiver.answer(None, Answer(200, wait=answered))
+    lite.callback()
+    lite.flag("critical")
+    running = lite.cli.start("callback-run", env={**LOCAL, "MONITOR_PROCESSES": "4"})
+    lite.receiver.wait(1)
+    for _ in range(2):
+        time.sleep(1)
+        running.signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert not running.ended
+    answered.set()
+    running.wait(30).quiet()
+    assert [row.state for row in lite.world.deliveries()] == ["done"]
+
+
 def test_it_ends_when_nothing_more_comes_due_in_its_time(lite: Scene) -> None:
     lite.callback()
     lite.receiver.answer("/hook", 500)

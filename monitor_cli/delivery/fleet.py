@@ -142,6 +142,7 @@ def run_fleet(
     try:
         own = engine.run(max_seconds)
     finally:
+        fleet.listen(lambda: None)  # there is nothing more to wake here; the helpers are still told
         engine.close()
         helpers = fleet.wait()
     _judge(own, helpers)
@@ -184,4 +185,5 @@ def _help(
         log.debug("traceback", exc_info=error)
         return Ended(1)
     finally:
+        fleet.listen(lambda: None)
         engine.close()
