@@ -26,6 +26,7 @@ from tests.fault import chaos
 from tests.fault.workers import alive
 from tests.support.cli import Cli, Running
 from tests.support.http import Answer, Receiver
+from tests.support.losing import LosingProxy
 from tests.support.mariadb import MariaDB
 from tests.support.world import World
 
@@ -503,6 +504,21 @@ def test_the_database_dies_under_a_run_and_comes_back(own_scene: Scene, own_mari
     assert result.out == ""
     assert [line.split()[0] for line in result.err.splitlines()] == ["database.away", "database.back"]
     assert len(scene.told()) == 1
+    scene.all_told("critical")
+
+
+def test_what_a_claim_took_whose_commit_was_not_answered_is_told_in_the_same_run(
+    mariadb_scene: Scene, mariadb: MariaDB, make_cli: Callable[[str | None], Cli]
+) -> None:
+    scene = mariadb_scene
+    scene.world.flag(scene.server, "critical")
+    with LosingProxy(mariadb.port, b"lease_token = CASE") as proxy:
+        url = scene.world.database.url.set(port=proxy.port).render_as_string(hide_password=False)
+        result = make_cli(url).process("callback-run", "--max-seconds", "20", env=ENV).ok()
+        assert proxy.left == 0
+    assert [line.split()[0] for line in result.err.splitlines()] == ["database.away", "database.back"]
+    assert len(scene.told()) == 1
+    assert [(row.http_status, row.late) for row in scene.world.attempts()] == [(200, 0)]
     scene.all_told("critical")
 
 

@@ -66,6 +66,7 @@ class Desk:
         self._deadline = deadline
         self._lease = lease_in_force(lease, deadline)
         self._burst = False  # more was due at the last look than could be taken
+        self._unanswered: tuple[list[int], claims.Tokens] | None = None  # a claim that may have been committed
         self.owner = f"{socket.gethostname()[: OWNER_LENGTH - 8]}:{os.getpid()}"
 
     @property
@@ -75,6 +76,7 @@ class Desk:
 
     def tick(self, most: int) -> Tick:
         """Plan one batch and claim at most `most`; where there was nothing of either, when something comes due."""
+        self._give_back_unanswered()
         with self._database.read() as conn:
             flagged = planning.anything_flagged(conn)
             candidates = None if flagged else self._candidates(conn, most)
@@ -102,13 +104,28 @@ class Desk:
             return []
         obtained: set[int] = set()
         try:
-            jobs = self._database.transact(lambda conn: self._claim(conn, [c.id for c in chosen]))
+            jobs = self._claim_these([c.id for c in chosen])
             obtained = {job.claimed.id for job in jobs}
         finally:
             for candidate in chosen:
                 if candidate.id not in obtained:
                     self._shares.release(candidate.account_id, candidate.destination)
         return jobs
+
+    def _claim_these(self, ids: list[int]) -> list[Job]:
+        tokens = claims.Tokens.new()
+        self._unanswered = (ids, tokens)
+        jobs = self._database.transact(lambda conn: self._claim(conn, ids, tokens))
+        self._unanswered = None
+        return jobs
+
+    def _give_back_unanswered(self) -> None:
+        """Where the database went away in a claim, its COMMIT may have been done: what nobody knows to have would wait
+        for its lease's end."""
+        if self._unanswered:
+            ids, tokens = self._unanswered
+            self._database.transact(lambda conn: claims.give_back(conn, ids, tokens))
+            self._unanswered = None
 
     def _candidates(self, conn: Connection, most: int) -> list[due.Candidate]:
         """What may be claimed, somewhat more than that. In a burst each process of a run looks at a part of its own
@@ -146,9 +163,9 @@ class Desk:
         job.lease_ends = taken + self._lease
         job.start_before = job.lease_ends - self._deadline - MARGIN_SECONDS
 
-    def _claim(self, conn: Connection, ids: list[int]) -> list[Job]:
+    def _claim(self, conn: Connection, ids: list[int], tokens: claims.Tokens) -> list[Job]:
         taken = self._clock()
-        claimed = claims.claim(conn, ids, self.owner, self.lease_ms, MOST_NUMBERS, must_send)
+        claimed = claims.claim(conn, ids, self.owner, self.lease_ms, MOST_NUMBERS, must_send, tokens)
         jobs = [build_job(one, self._keys) for one in claimed]
         settling.store_content(
             conn, [{"id": j.claimed.id, "hash": j.content[0], "at": j.content[1]} for j in jobs if j.content]

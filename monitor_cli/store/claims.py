@@ -117,11 +117,15 @@ class _Owing(NamedTuple):
 _Unread = tuple[OwedUnit, str | None]  # what is owed, and the numbers as _Owing has them
 
 
-class _Tokens(NamedTuple):
+class Tokens(NamedTuple):
     """Of one claim: of what was free, and of what an earlier holder let its lease run out on."""
 
     free: str
     taken_over: str
+
+    @classmethod
+    def new(cls) -> Tokens:
+        return cls(secrets.token_hex(16), secrets.token_hex(16))
 
 
 def claim(
@@ -131,12 +135,14 @@ def claim(
     lease_ms: int,
     max_numbers: int,
     needs: Callable[[OwedUnit, Type | None], bool],
+    tokens: Tokens | None = None,
 ) -> list[Claimed]:
     """Take the lease of those of `ids` that are still due and free, park what may not be sent, and read the rest.
 
     `needs` says whether an owed unit will be sent: the numbers of others are left out. What would bring more than
-    `max_numbers` numbers into memory is given back (but the first, which may be alone)."""
-    now, tokens = now_ms(conn), _Tokens(secrets.token_hex(16), secrets.token_hex(16))
+    `max_numbers` numbers into memory is given back (but the first, which may be alone). With `tokens` of their own
+    callers can give back what they do not know to have."""
+    now, tokens = now_ms(conn), tokens or Tokens.new()
     taken = _take(conn, ids, owner, tokens, now, lease_ms)
     rows = _ours(conn, ids, tokens) if taken else []
     if len(rows) < taken:
@@ -146,7 +152,7 @@ def claim(
     if not rows:
         return []
     units = _owed_within(conn, rows, max_numbers)
-    _give_back(conn, [row.id for row in rows if row.callback_id not in units])
+    give_back(conn, [row.id for row in rows if row.callback_id not in units], tokens)
     # Types after the claim and after what is owed: the newest truth, never older than the changes counted in wanted.
     types, flagged = types_and_flags(conn, {one.unit.channel_id for theirs in units.values() for one, _ in theirs})
     return [
@@ -156,17 +162,24 @@ def claim(
     ]
 
 
+def give_back(conn: Connection, ids: Sequence[int], tokens: Tokens) -> None:
+    """End the leases of those of `ids` that are under these tokens, of which nothing was sent."""
+    if ids:
+        ours = (among(delivery.c.id, ids), delivery.c.lease_token.in_(tokens))
+        conn.execute(update(delivery).where(*ours).values(**FREED))
+
+
 def read_held(conn: Connection, delivery_id: int, token: str, now: int) -> tuple[CallbackRow, bool, bool] | None:
     """Of a delivery under our token: what sending needs to know of its callback, whether that is active, and whether
     its account is subscribed."""
-    rows = _ours(conn, [delivery_id], _Tokens(token, token))
+    rows = _ours(conn, [delivery_id], Tokens(token, token))
     return (_callback_row(rows[0], now), rows[0].active == 1, rows[0].subscribed == 1) if rows else None
 
 
 # --- the steps --------------------------------------------------------------------------------------------------------
 
 
-def _take(conn: Connection, ids: Sequence[int], owner: str, tokens: _Tokens, now: int, lease_ms: int) -> int:
+def _take(conn: Connection, ids: Sequence[int], owner: str, tokens: Tokens, now: int, lease_ms: int) -> int:
     """Compare and set. Returns how many are ours. Those whose earlier holder let its lease run out get the other token:
     its request may have arrived. (MySQL sees what is set already: the token comes first.)"""
     values = {"ids": [*ids], "until": now + lease_ms, "owner": owner, "now": now, **tokens._asdict()}
@@ -178,7 +191,7 @@ def _take(conn: Connection, ids: Sequence[int], owner: str, tokens: _Tokens, now
     return conn.execute(statement(take, values), values).rowcount
 
 
-def _ours(conn: Connection, ids: Sequence[int], tokens: _Tokens) -> list[_Taken]:
+def _ours(conn: Connection, ids: Sequence[int], tokens: Tokens) -> list[_Taken]:
     numbers = (
         *("d.id", "d.lease_token = :taken_over", "d.callback_id", "d.rearmed", "d.attempts", "d.created_at"),
         *("d.content_at", "c.account_id", "c.raw_json", "c.failures", "c.failing_since", "c.modified_at"),
@@ -197,7 +210,7 @@ def _ours(conn: Connection, ids: Sequence[int], tokens: _Tokens) -> list[_Taken]
     return list({row.id: row for row in rows}.values())  # a platform's view may have more than one row for an account
 
 
-def _park_orphans(conn: Connection, ids: Sequence[int], tokens: _Tokens, found: Sequence[_Taken]) -> None:
+def _park_orphans(conn: Connection, ids: Sequence[int], tokens: Tokens, found: Sequence[_Taken]) -> None:
     """What is ours and has no callback any more."""
     _free(conn, sorted(set(ids).difference(row.id for row in found)), None, delivery.c.lease_token.in_(tokens))
 
@@ -342,8 +355,3 @@ def _claimed(
         now,
         present[1],
     )
-
-
-def _give_back(conn: Connection, ids: Sequence[int]) -> None:
-    if ids:
-        conn.execute(update(delivery).where(among(delivery.c.id, ids)).values(**FREED))

@@ -30,6 +30,7 @@ from monitor_cli.store.claims import FREED, Claimed
 from monitor_cli.types import Type, Unit
 
 LOCAL_PAUSE_MS = 5_000
+_FREED = ", ".join(f"{column} = {value!r}" for column, value in FREED.items())  # the same as SQL
 
 
 class Told(NamedTuple):
@@ -258,7 +259,7 @@ def _close(conn: Connection, state: str, ids: Sequence[int], now: int, unless: s
         return 0
     return conn.exec_driver_sql(
         f"UPDATE {delivery.name} {forced(conn, 'PRIMARY')} SET state = '{state}', open_callback_id = NULL, "
-        f"due_at = NULL, settled_at = {now:d}, lease_token = '', lease_until = 0 WHERE id IN ({id_list(ids)}) {unless}"
+        f"due_at = NULL, settled_at = {now:d}, {_FREED} WHERE id IN ({id_list(ids)}) {unless}"
     ).rowcount
 
 
