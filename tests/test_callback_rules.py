@@ -968,6 +968,23 @@ def test_dry_run_shows_whom_it_would_tell_what_and_writes_nothing(scene: Scene) 
     assert len(scene.receiver.requests) == 3
 
 
+def test_dry_run_counts_what_the_document_shows(scene: Scene) -> None:
+    """The channels of a region that share a type are one entry of it."""
+    hook = scene.callback("/hook")
+    scene.flag("critical")
+    for channel, kind, numbers in ((2, "critical", ["+1", "+2"]), (3, "warning", ["+3"])):
+        scene.world.number(scene.account, *numbers, channel=channel)
+        scene.world.flag(scene.world.server(channel=channel), kind)
+    expected = [("critical", 3), ("warning", 1)]
+    (line,) = scene.cli.ok("callback-run", "--dry-run", env=LOCAL).out.splitlines()
+    assert line.startswith(f"callback {hook} ")
+    words = ", ".join(f"karnataka (KA-IN) {kind}: {'1 number' if n == 1 else f'{n} numbers'}" for kind, n in expected)
+    assert line.endswith(f"127.0.0.1:{scene.receiver.port}: {words}")
+    scene.run().quiet()
+    (request,) = scene.receiver.requests
+    assert [(one["type"], len(one["numbers"])) for one in request.json["data"]["incidents"]] == expected
+
+
 # --- size -----------------------------------------------------------------------------------------------------------
 
 

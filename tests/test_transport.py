@@ -43,7 +43,7 @@ def outgoing(
     seconds: float = 10.0,
 ) -> Outgoing:
     ends = time.monotonic() + seconds
-    return Outgoing("GET" if body is None else "POST", url, headers, body, split_url(url)[0], addresses, ends)
+    return Outgoing(url, headers, body, split_url(url)[0], addresses, ends)
 
 
 def answers(transport: Transport, count: int = 1) -> list[tuple[Any, Answer]]:

@@ -142,8 +142,8 @@ class Courier:
     def _outgoing(self, flight: Flight, addresses: Sequence[str]) -> Outgoing:
         request, secrets = flight.part.request, flight.job.claimed.callback.secrets
         flight.sent = signing.headers(secrets, flight.part.webhook_id, int(self._wall()), request.signed)
-        method, url, _, body, headers, target = request
-        return Outgoing(method, url, headers, body, target, addresses, flight.started + self._deadline, flight.sent)
+        _, url, _, body, headers, target = request
+        return Outgoing(url, headers, body, target, addresses, flight.started + self._deadline, flight.sent)
 
     def _not_sent(self, flight: Flight, reason: str, local: str | None = None) -> None:
         """The customer's configuration does not let it be sent, or a fault of ours (`local`): nothing arrived."""

@@ -69,7 +69,7 @@ class Job:
         nobody asks."""
         missing = {t.owed.unit for part in self.parts if part.webhook_id not in self.done for t in part.tellings}
         left = [t for t in self.timed if t.owed.unit in missing]
-        return _webhook_id(self.claimed, left, _entries(left)) if left else None
+        return _webhook_id(self.claimed, left, entries_of(left)) if left else None
 
     def told_with(self, part: Part) -> list[Telling]:
         """What this part's 2xx completes: units all of whose slices are answered."""
@@ -148,21 +148,22 @@ class _Renderer:
         """{timestamp} is when this content was first built: kept, where the template shows it."""
         if not self.shows_time:
             return None
-        content_hash = _webhook_id(self.claimed, tellings, _entries(tellings))
+        content_hash = _webhook_id(self.claimed, tellings, entries_of(tellings))
         if content_hash == self.claimed.content_hash and self.claimed.content_at is not None:
             self.at = self.claimed.content_at
             return None
         return content_hash, self.at
 
     def _part(self, number: int, tellings: tuple[Telling, ...], sliced: bool = False) -> Part:
-        listed = _entries(tellings)
+        listed = entries_of(tellings)
         # A content that shows its time is another one where it is built anew, another having been sent in between.
         webhook_id = _webhook_id(self.claimed, tellings, listed, self.at if self.shows_time else None)
         request = render(self.template, Content(listed, webhook_id, self.at // 1000))
         return Part(number, webhook_id, request, tellings, sliced)
 
 
-def _entries(tellings: Sequence[Telling]) -> list[Entry]:
+def entries_of(tellings: Sequence[Telling]) -> list[Entry]:
+    """What a request shows of these: a number for each region once, at the worst of its types, sorted."""
     if len(tellings) == 1:  # by far the most frequent, and nothing to compare
         (only,) = tellings
         return [Entry(only.owed.unit.region, only.type, tuple(sorted(set(only.numbers))))]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from monitor_cli.config import Settings
 from monitor_cli.db import Connection, Database
 from monitor_cli.delivery.desk import MOST_NUMBERS
-from monitor_cli.delivery.jobs import Job, build_job, must_send
+from monitor_cli.delivery.jobs import Job, build_job, entries_of, must_send
 from monitor_cli.sealing import Keyring, Unreadable
 from monitor_cli.store import callbacks, claims, due, planning
 from monitor_cli.words import many
@@ -60,8 +60,8 @@ def _lines(job: Job, who: str) -> Iterator[str]:
     for part in job.parts:
         if part.webhook_id in job.done:
             continue
-        told = {(t.owed.unit.region, t.type): len(t.numbers) for t in part.tellings}
-        words = ", ".join(f"{region.shown} {kind}: {many(count, 'number')}" for (region, kind), count in told.items())
+        shown = entries_of(part.tellings)
+        words = ", ".join(f"{each.region.shown} {each.type}: {many(len(each.numbers), 'number')}" for each in shown)
         yield f"{who}: {part.request.method} {callback.destination}: {words}"
     for owed in job.dropped:
         yield f"{who}: dropped: channel {owed.unit.channel_id} in {owed.unit.region.shown} is as it was told"

@@ -33,11 +33,10 @@ EXPECTS = 1024  # bytes of a body from which on some libcurl asks first whether 
 
 
 class Outgoing(NamedTuple):
-    """One request as it goes on the wire. `addresses` are the judged ones of the target's name (none for a literal);
-    `ends` is the deadline over all of it, by the monotonic clock; `added` are headers that follow the others, and none
-    that libcurl would set itself."""
+    """One request as it goes on the wire, a GET where it has no body. `addresses` are the judged ones of the target's
+    name (none for a literal); `ends` is the deadline over all of it, by the monotonic clock; `added` are headers that
+    follow the others, and none that libcurl would set itself."""
 
-    method: str
     url: str
     headers: Sequence[tuple[str, str]]
     body: bytes | None
