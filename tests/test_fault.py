@@ -513,12 +513,28 @@ def test_what_a_claim_took_whose_commit_was_not_answered_is_told_in_the_same_run
     scene = mariadb_scene
     scene.world.flag(scene.server, "critical")
     with LosingProxy(mariadb.port, b"lease_token = CASE") as proxy:
-        url = scene.world.database.url.set(port=proxy.port).render_as_string(hide_password=False)
-        result = make_cli(url).process("callback-run", "--max-seconds", "20", env=ENV).ok()
+        result = make_cli(proxy.url(scene.world.database)).process("callback-run", "--max-seconds", "20", env=ENV).ok()
         assert proxy.left == 0
     assert [line.split()[0] for line in result.err.splitlines()] == ["database.away", "database.back"]
     assert len(scene.told()) == 1
     assert [(row.http_status, row.late) for row in scene.world.attempts()] == [(200, 0)]
+    scene.all_told("critical")
+
+
+def test_an_attempt_is_recorded_once_where_its_settlements_commit_was_not_answered(
+    mariadb_scene: Scene, mariadb: MariaDB, make_cli: Callable[[str | None], Cli]
+) -> None:
+    """One that closes the delivery, and one in three parts, each of which is recorded by itself."""
+    scene = mariadb_scene
+    scene.world.number(scene.account, *(f"+9188{number:06d}" for number in range(1000)), channel=1)
+    scene.world.callback(scene.account, scene.receiver.url("/long?n={numbers}"))
+    scene.world.flag(scene.server, "critical")
+    with LosingProxy(mariadb.port, b"INSERT INTO infi_voice_monitor_attempt", losses=2) as proxy:
+        make_cli(proxy.url(scene.world.database)).process("callback-run", "--max-seconds", "20", env=ENV).ok()
+        assert proxy.left == 0
+    assert len(scene.receiver.requests) == 4
+    recorded = [(row.part, row.http_status, row.late) for row in scene.world.attempts()]
+    assert sorted(recorded) == [(part, 200, 0) for part in (0, 1, 2, 3)]
     scene.all_told("critical")
 
 

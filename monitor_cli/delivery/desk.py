@@ -66,6 +66,7 @@ class Desk:
         self._deadline = deadline
         self._lease = lease_in_force(lease, deadline)
         self._burst = False  # more was due at the last look than could be taken
+        self._unsettled = False  # a settlement may have been committed all the same
         self._unanswered: tuple[list[int], claims.Tokens] | None = None  # a claim that may have been committed
         self.owner = f"{socket.gethostname()[: OWNER_LENGTH - 8]}:{os.getpid()}"
 
@@ -148,9 +149,12 @@ class Desk:
 
         def work(conn: Connection) -> Settled:
             taken = self._clock()
-            return Settled(*settling.settle(conn, settlements, self.lease_ms), taken)
+            return Settled(*settling.settle(conn, settlements, self.lease_ms, repeated), taken)
 
-        return self._database.transact(work)
+        repeated, self._unsettled = self._unsettled, True
+        settled = self._database.transact(work)
+        self._unsettled = False
+        return settled
 
     def next_due(self) -> int | None:
         """In how many milliseconds something comes due (0 also where a change is flagged); None: nothing will."""

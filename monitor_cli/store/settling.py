@@ -97,10 +97,11 @@ class Settlement(NamedTuple):
     off: str | None = None
 
 
-def settle(conn: Connection, settlements: Sequence[Settlement], lease_ms: int) -> Recorded:
-    """Record these. What is under another token by now is left as it is."""
+def settle(conn: Connection, settlements: Sequence[Settlement], lease_ms: int, repeated: bool = False) -> Recorded:
+    """Record these. What is under another token by now is left as it is. `repeated` says that some of them may be
+    recorded already: a COMMIT was not answered."""
     now, held = _held(conn, settlements)
-    _append_attempts(conn, held)
+    _append_attempts(conn, held, _recorded(conn, settlements) if repeated else frozenset())
     ours = [_Ours(s, rearmed != s.claimed.rearmed) for s, rearmed in held if rearmed is not None]
     if not ours:
         return Recorded(set(), [])
@@ -146,13 +147,27 @@ def _held(conn: Connection, settlements: Sequence[Settlement]) -> tuple[int, lis
     return now, [(s, mine.get(f"{s.claimed.token}{VALUE_END}{s.claimed.id}")) for s in settlements]
 
 
-def _append_attempts(conn: Connection, held: Sequence[tuple[Settlement, int | None]]) -> None:
+_Key = tuple[int, int, str, int]  # of an attempt: its delivery, when it began, its webhook-id and part
+
+
+def _recorded(conn: Connection, settlements: Sequence[Settlement]) -> frozenset[_Key]:
+    """The attempts of these deliveries that are there already."""
+    a = attempt.c
+    key = select(a.delivery_id, a.started_at, a.webhook_id, a.part)
+    rows = conn.execute(key.where(among(a.delivery_id, [s.claimed.id for s in settlements])))
+    return frozenset((row.delivery_id, row.started_at, row.webhook_id, row.part) for row in rows)
+
+
+def _append_attempts(
+    conn: Connection, held: Sequence[tuple[Settlement, int | None]], recorded: frozenset[_Key]
+) -> None:
     of = Literals(conn)
     rows = [
         f"({s.claimed.id},{a.started_at},{a.duration_ms},{of[a.http_status]},{of[a.error]},{of[a.response]},"
         f"{of[a.webhook_id]},{a.part},{1 if rearmed is None else 0})"
         for s, rearmed in held
         for a in s.attempts
+        if not recorded or (s.claimed.id, a.started_at, a.webhook_id, a.part) not in recorded
     ]
     columns = ("delivery_id", "started_at", "duration_ms", "http_status", "error", "response", "webhook_id", "part")
     insert_groups(conn, attempt, (*columns, "late"), rows, of)

@@ -9,6 +9,8 @@ import threading
 from types import TracebackType
 from typing import cast
 
+from monitor_cli.db import Database
+
 
 class LosingProxy:
     """Leads to `port`. On each of the first `losses` connections over which a statement with `after` goes, the answer
@@ -22,9 +24,10 @@ class LosingProxy:
         self._server.daemon_threads = True
         self._server.proxy = self  # type: ignore[attr-defined]
 
-    @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
+    def url(self, database: Database) -> str:
+        """The way to this database on that server."""
+        port = int(self._server.server_address[1])
+        return database.url.set(port=port).render_as_string(hide_password=False)
 
     def __enter__(self) -> LosingProxy:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
