@@ -214,7 +214,7 @@ def test_dry_run_shows_and_changes_nothing(cli: Cli, world: World, acme: int, re
     world.flag(nameless, "warning")
     result = cli.ok("callback-run", "--dry-run", env=LOCAL)
     assert "POST" in result.out
-    assert "karnataka (KA-IN) critical: 1 number, a region without a name warning: 1 number\n" in result.out
+    assert "a region without a name warning: 1 number, karnataka (KA-IN) critical: 1 number\n" in result.out
     assert receiver.requests == []
     assert world.server_row(server).status_report == 1
     assert world.deliveries() == []
