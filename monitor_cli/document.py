@@ -23,7 +23,7 @@ XML_TYPE = "application/xml; charset=utf-8"
 _quoted = json.encoder.encode_basestring  # a JSON string with its quotes, UTF-8 unescaped
 
 # What XML 1.0 cannot carry at all, not even as a character reference (section 2.2, Char).
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 _WORST_FIRST = sorted(Type, reverse=True)

@@ -41,8 +41,8 @@ for _name in list(os.environ):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """What `-n auto` means: one more than cores, since the suite waits more than it works. Each has a MariaDB of its own,
-    so there is a limit."""
+    """What `-n auto` means: one more than cores, since the suite waits more than it works. Each has a MariaDB of its
+    own, so there is a limit."""
     return min(len(os.sched_getaffinity(0)) + 1, 8)
 
 
