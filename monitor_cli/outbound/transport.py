@@ -252,9 +252,8 @@ def _set_request(transfer: Transfer, out: Outgoing) -> None:
         setopt(pycurl.POSTFIELDS, out.body)  # makes it a POST
         if len(out.body) >= EXPECTS:
             lines.append(b"Expect:")
-    if (
-        out.added
-    ):  # as one: libcurl looks for its own headers in each, and sends each as it stands (test_transport has it)
+    if out.added:
+        # As one: libcurl looks for its own headers in each, and sends each as it stands (test_transport has it).
         lines.append("\r\n".join([f"{name}: {value}" for name, value in out.added]).encode("latin-1"))
     if lines:
         setopt(pycurl.HTTPHEADER, lines)
