@@ -6,41 +6,40 @@ import select
 import socket
 import socketserver
 import threading
-from types import TracebackType
 from typing import cast
 
 from monitor_cli.db import Database
 
 
-class LosingProxy:
+class LosingProxy(socketserver.ThreadingTCPServer):
     """Leads to `port`. On each of the first `losses` connections over which a statement with `after` goes, the answer
     to the next COMMIT does not arrive, and the connection ends."""
 
+    daemon_threads = True
+
     def __init__(self, port: int, after: bytes, losses: int = 1) -> None:
+        super().__init__(("127.0.0.1", 0), _Relay)
         self.to = port
         self.after = after
         self.left = losses
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Relay, bind_and_activate=True)
-        self._server.daemon_threads = True
-        self._server.proxy = self  # type: ignore[attr-defined]
 
     def url(self, database: Database) -> str:
         """The way to this database on that server."""
-        port = int(self._server.server_address[1])
+        port = int(self.server_address[1])
         return database.url.set(port=port).render_as_string(hide_password=False)
 
     def __enter__(self) -> LosingProxy:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
 
 
 class _Relay(socketserver.BaseRequestHandler):
     def handle(self) -> None:
-        proxy = cast(LosingProxy, self.server.proxy)  # type: ignore[attr-defined]
+        proxy = cast(LosingProxy, self.server)
         client, said = cast(socket.socket, self.request), b""
         with socket.create_connection(("127.0.0.1", proxy.to)) as server:
             while True:
